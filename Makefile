@@ -1,0 +1,57 @@
+# Two commands matter: `make run` and `make test`. Both work in a fresh clone.
+
+PYTHON ?= python3
+# Where pip finds torch alone, for a build with or without CUDA; empty: where pip finds everything else.
+TORCH_INDEX_URL ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: $(VENV)/installed-run ## install what the service needs and start it
+	$(BIN)/ntk serve
+
+test: $(VENV)/installed-dev ## install everything; lint, types, import contracts, all tests
+	@scripts/system_packages.sh
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+lint: $(VENV)/installed-dev ## style, types and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/installed-dev ## rewrite the sources in the house's style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/installed-run ## measure what it costs
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the environment and every cache
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch goes first and alone: its index may be another one, and an open range would fetch its largest build.
+$(VENV)/torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $(TORCH)
+	@touch $@
+
+$(VENV)/installed-run: $(VENV)/torch pyproject.toml
+	$(PIP_INSTALL) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/torch pyproject.toml
+	$(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/installed-run
