@@ -1,4 +1,4 @@
-"""What holds for every test: one thread of arithmetic a process, and no test that is skipped without a word."""
+"""What holds for every test: one thread of arithmetic a process, and no test skipped without a word."""
 
 import os
 from collections.abc import Iterator
@@ -56,6 +56,6 @@ class SkipWatch:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.differences:
-            terminalreporter.section("skipped tests differ from tests/expected_skips.txt", red=True, bold=True)
+            terminalreporter.section("skips differ from tests/expected_skips.txt", red=True, bold=True)
             for line in self.differences:
                 terminalreporter.write_line(line, red=True)

@@ -1,0 +1,118 @@
+"""The `ntk` command: one function a command. Nothing here imports torch, and the server only where it is started."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from service.settings import Settings
+
+app = typer.Typer(
+    name="ntk",
+    help="Neural tangent kernels, and real training to compare them with.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False, markup=False, soft_wrap=True)
+err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+
+FIRST_KERNEL = {
+    "model": {
+        "parameterization": {"kind": "ntk"},
+        "layers": [{"kind": "dense"}, {"kind": "relu"}, {"kind": "dense", "width": 1}],
+    },
+    "x1": [[1.0, 0.0], [0.6, 0.8]],
+    "of": {"kind": "infinite"},
+}
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(installed_version("ntkengine"))
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (NTK_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port, 0 for any free one (NTK_PORT).")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where runs are kept (NTK_DATA_DIR).")] = None,
+) -> None:
+    """Start the service and say where to look. What is not given is read from the environment."""
+    import uvicorn
+
+    from service.app import create_app
+
+    settings = settings_from(host=host, port=port, data_dir=data_dir)
+    listener = listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        create_app(settings),
+        log_level=settings.log_level,
+        timeout_graceful_shutdown=3,  # or whoever watches a run keeps the service from stopping
+    )
+    try:
+        asyncio.run(run(uvicorn.Server(config), listener))
+    except KeyboardInterrupt:
+        out.print("Stopped.")
+
+
+def settings_from(**given: Any) -> Settings:
+    """The settings, with what was given on the command line before the environment."""
+    from service.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"])
+            err.print(f"{name} (NTK_{name.upper()}) is {problem['input']!r}: {problem['msg']}.", style="red")
+        raise typer.Exit(2) from None
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """The socket to serve on, taken before anything is started, so that a port in use costs nothing."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        err.print(f"Cannot listen on {host}, port {port}: {error.strerror}.", style="red")
+        err.print("Stop what uses it, or take another: ntk serve --port 8001 (or NTK_PORT=8001 make run).")
+        raise typer.Exit(1) from None
+
+
+async def run(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve until stopped, and announce the service once it answers."""
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not (server.started or serving.done()):  # noqa: ASYNC110 (uvicorn has no event to wait for)
+        await asyncio.sleep(0.02)
+    if server.started:
+        announce(listener)
+    await serving
+
+
+def announce(listener: socket.socket) -> None:
+    """Print where the service is and what to try first."""
+    host, port = listener.getsockname()[:2]
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (not listened on, only named)
+    base = f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+    out.print("\nntkengine is ready (Ctrl-C stops it)\n", style="bold green")
+    out.print(f"  page           {base}/")
+    out.print(f"  documentation  {base}/docs")
+    out.print("  first kernel:\n")
+    out.print(f"curl {base}/kernel -H 'Content-Type: application/json' -d '{json.dumps(FIRST_KERNEL)}'\n")
