@@ -16,6 +16,7 @@ import numpy as np
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 Tree = dict[str, Any]
+Arrays = dict[str, Any]
 
 ACTIVATIONS: dict[str, Callable[[Tree], Tree]] = {
     "Relu": lambda _: {"kind": "relu"},
@@ -37,6 +38,7 @@ TOLERANCE = (
     "relative to the largest entry of the reference array; rtol_11_diagonal for entries of nngp_11, ntk_11 "
     "where both samples are the same: there the reference itself is off (cancellation under a square root)"
 )
+KINDS = ("infinite", "finite")
 CONVENTIONS = ("input", "dense", "parameterization", "ntk", "relu")
 COMMON_KEYS = ("rtol", "rtol_11_diagonal", "nonfinite", "notes")
 
@@ -82,7 +84,7 @@ def hoist(layers: list[Tree]) -> Tree:
     return {"parameterization": shared, "layers": layers}
 
 
-def weights(case: Tree, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def weights(case: Tree, arrays: Arrays) -> Arrays:
     """The reference's parameters by our names, a bias as a vector."""
     named = {}
     for param in case["params"]:
@@ -92,7 +94,7 @@ def weights(case: Tree, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return named
 
 
-def translate_case(case: Tree, source: Path) -> tuple[Tree, dict[str, np.ndarray]]:
+def translate_case(case: Tree, source: Path) -> tuple[Tree, Arrays]:
     """A case of ours with its arrays."""
     finite = case["kind"] == "finite"
     model = translate(case["net"], finite=finite)
@@ -124,20 +126,19 @@ def render(manifest: Tree) -> str:
 
 def main(source: Path) -> None:
     """Write the manifest and the arrays of all cases that can be translated."""
+    infinite, finite = (json.loads((source / f"manifest_{kind}.json").read_text()) for kind in KINDS)
     cases = []
-    for name in ("infinite", "finite"):
-        manifest = json.loads((source / f"manifest_{name}.json").read_text())
-        for case in manifest["cases"]:
-            try:
-                ours, arrays = translate_case(case, source)
-            except KeyError as missing:
-                print(f"left out: {case['id']} ({missing.args[0]})")
-                continue
-            np.savez(GOLDEN / ours["arrays"], **arrays)
-            cases.append(ours)
-    ours = {"generator": manifest["generator"], "tolerance": TOLERANCE, "cases": cases}
-    conventions = {key: manifest["conventions"][key] for key in CONVENTIONS}
-    (GOLDEN / "manifest.json").write_text(render(ours | {"conventions": conventions}))
+    for case in infinite["cases"] + finite["cases"]:
+        try:
+            ours, arrays = translate_case(case, source)
+        except KeyError as missing:
+            print(f"left out: {case['id']} ({missing.args[0]})")
+            continue
+        np.savez(GOLDEN / ours["arrays"], **arrays)
+        cases.append(ours)
+    conventions = {key: finite["conventions"][key] for key in CONVENTIONS}
+    facts = {"generator": finite["generator"], "tolerance": TOLERANCE}
+    (GOLDEN / "manifest.json").write_text(render(facts | {"conventions": conventions, "cases": cases}))
 
 
 if __name__ == "__main__":

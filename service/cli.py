@@ -1,4 +1,4 @@
-"""The `ntk` command: one function a command. Nothing here imports torch, and the server only where it is started."""
+"""The `ntk` command, one function a command. It imports no torch, and the server only where it is started."""
 
 from __future__ import annotations
 
