@@ -1,0 +1,22 @@
+"""What no import contract can say: which modules stay light when they are imported."""
+
+import subprocess
+import sys
+
+import pytest
+
+LIGHT = [
+    "ntkengine",
+    "ntkengine.dynamics",
+    "ntkengine.experiments",
+    "ntkengine.kernels",
+    "service.app",
+    "service.cli",
+]
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_imports_no_torch(module: str) -> None:
+    # torch costs seconds and 200 MB, and the process that serves the web never computes
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

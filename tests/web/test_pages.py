@@ -1,0 +1,70 @@
+"""The pages as a browser shows them, with nothing from elsewhere."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page
+
+
+@pytest.fixture
+def page(browser: Browser, service: str) -> Iterator[Page]:
+    """A page that must load from the service alone and leave nothing on the console."""
+    context = browser.new_context(base_url=service)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda asked: None if is_from(service, asked.url) else complaints.append(asked.url))
+    page.on(
+        "response", lambda got: complaints.append(f"{got.status} {got.url}") if got.status >= 400 else None
+    )
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def is_from(service: str, url: str) -> bool:
+    return url.startswith((f"{service}/", "data:"))
+
+
+@pytest.mark.browser
+def test_docs_show_every_operation(page: Page, service: str) -> None:
+    paths = httpx.get(f"{service}/openapi.json").json()["paths"]
+    page.goto("/docs")
+    page.wait_for_selector(".opblock")
+    assert page.locator(".opblock").count() == sum(len(operations) for operations in paths.values())
+
+
+@pytest.mark.browser
+def test_docs_try_an_operation(page: Page) -> None:
+    page.goto("/docs")
+    operation = page.locator(".opblock", has_text="/version")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    operation.locator(".live-responses-table").wait_for()
+    assert (
+        operation.locator(".live-responses-table .response-col_status").first.inner_text().startswith("200")
+    )
+
+
+@pytest.mark.browser
+def test_the_landing_page_leads_on(page: Page) -> None:
+    page.goto("/")
+    for address in page.locator("nav a").evaluate_all("links => links.map(link => link.href)"):
+        assert httpx.get(address).is_success, address
+    page.click("text=/docs")
+    page.wait_for_selector(".opblock")
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_may_load_from_nowhere_else(service: str, path: str) -> None:
+    answer = httpx.get(f"{service}{path}")
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'")
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert "style=" not in answer.text
+    assert "<style" not in answer.text
+    assert "<script>" not in answer.text
