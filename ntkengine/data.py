@@ -1,0 +1,191 @@
+"""Arrays in specs: numbers, encoded arrays and built-in data sets. Torch-free; data load when needed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from ntkengine.errors import SpecError
+from ntkengine.spec import Count, from_jsonable, spec
+
+Array = NDArray[np.float64]
+
+LISTED = 4096  # arrays up to this many numbers are written to JSON as lists, larger ones encoded
+
+
+@spec
+class Dataset:
+    """A built-in data set: its inputs where x is asked for, its targets where y is.
+
+    `digits`: scikit-learn's 8 x 8 digits, 64 pixels between 0 and 1; targets are one-hot rows minus 1/10.
+    The last 360 of the 1,797 are the test split.
+    """
+
+    kind: Literal["dataset"] = "dataset"
+    name: Literal["digits"]
+    """Which data set."""
+    split: Literal["train", "test"] = "train"
+    """Which part of it."""
+    limit: Count | None = None
+    """How many of the first rows; null is all."""
+
+    def rows(self) -> int:
+        size = {"train": 1437, "test": 360}[self.split]
+        return size if self.limit is None else min(size, self.limit)
+
+    def shape(self, part: Literal["x", "y"]) -> tuple[int, int]:
+        return self.rows(), {"x": 64, "y": 10}[part]
+
+    def load(self, part: Literal["x", "y"]) -> Array:
+        """The array (rows, 64) of inputs or (rows, 10) of targets."""
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+        chosen = slice(0, 1437) if self.split == "train" else slice(1437, 1797)
+        array = images / 16.0 if part == "x" else np.eye(10)[labels] - 0.1
+        return np.asarray(array[chosen][: self.rows()], dtype=np.float64)
+
+
+ArrayValue = Array | Dataset
+
+
+def wrong(what: str) -> PydanticCustomError:
+    """A validation error in those words."""
+    return PydanticCustomError("array", "{what}", {"what": what})
+
+
+def parse(value: Any) -> ArrayValue:
+    """An array of finite float64 numbers, or a data set, from its JSON or Python form."""
+    if isinstance(value, Dataset):
+        return value
+    if isinstance(value, dict):
+        kind = value.get("kind")
+        if kind == "dataset":
+            data: Dataset = from_jsonable(Dataset, value)
+            return data
+        if kind == "npy":
+            return finite(decode_npy(value))
+        raise wrong(f'an array is nested lists, or an object of kind "npy" or "dataset"; got kind {kind!r}')
+    return finite(numbers(value))
+
+
+def numbers(value: Any) -> Any:
+    """A numpy array of numbers; ragged, empty or non-numeric input is refused with where it went wrong."""
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise wrong(f"ragged array: {unequal(value, '') or 'rows need equal length'}") from None
+    if array.dtype.kind not in "iuf":
+        raise wrong(
+            f"an array holds numbers only, got {array.dtype.name}: null, text and true/false are none"
+        )
+    return array
+
+
+def unequal(rows: Any, where: str) -> str | None:
+    """The first place at which nested lists are no array, in words."""
+    lengths = [len(row) if isinstance(row, list | tuple) else None for row in rows]
+    for index, length in enumerate(lengths):
+        if length != lengths[0]:
+            got, first = ("a number" if n is None else f"{n} entries" for n in (length, lengths[0]))
+            return f"entry {where}[{index}] has {got}, entry {where}[0] has {first}"
+    inner = (
+        unequal(row, f"{where}[{index}]") for index, row in enumerate(rows) if isinstance(row, list | tuple)
+    )
+    return next((found for found in inner if found), None)
+
+
+def finite(array: Any) -> Array:
+    """The numbers as float64, none of them NaN or infinite."""
+    result = np.ascontiguousarray(array, dtype=np.float64)
+    if result.size == 0:
+        raise wrong("the array is empty")
+    bad = np.argwhere(~np.isfinite(result))
+    if len(bad):
+        where = "".join(f"[{i}]" for i in bad[0])
+        raise wrong(f"entry {where} is {result[tuple(bad[0])]}: give finite numbers ({len(bad)} are not)")
+    return result
+
+
+def decode_npy(value: dict[str, Any]) -> Any:
+    """The array of `{"kind": "npy", "base64": ...}`."""
+    if set(value) != {"kind", "base64"} or not isinstance(value["base64"], str):
+        raise wrong('an encoded array is {"kind": "npy", "base64": "..."} and nothing else')
+    try:
+        raw = base64.b64decode(value["base64"], validate=True)
+        array = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+    except (binascii.Error, ValueError, EOFError, SyntaxError) as error:
+        raise wrong(f"base64 does not hold an .npy file of numbers: {error}") from None
+    return numbers(array)
+
+
+def dump(value: ArrayValue) -> Any:
+    """The JSON form of an array field."""
+    if isinstance(value, Dataset):
+        return {"kind": "dataset", "name": value.name, "split": value.split, "limit": value.limit}
+    if value.size <= LISTED:
+        return value.tolist()
+    buffer = io.BytesIO()
+    np.save(buffer, value, allow_pickle=False)
+    return {"kind": "npy", "base64": base64.b64encode(buffer.getvalue()).decode()}
+
+
+ARRAY_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "array", "items": {}, "title": "Numbers", "description": "Nested lists of finite numbers."},
+        {
+            "type": "object",
+            "title": "Npy",
+            "additionalProperties": False,
+            "required": ["kind", "base64"],
+            "properties": {
+                "kind": {"const": "npy"},
+                "base64": {"type": "string", "description": "A .npy file of numbers, base64-encoded."},
+            },
+        },
+        {
+            "type": "object",
+            "title": "Dataset",
+            "additionalProperties": False,
+            "required": ["kind", "name"],
+            "properties": {
+                "kind": {"const": "dataset"},
+                "name": {"enum": ["digits"]},
+                "split": {"enum": ["train", "test"], "default": "train"},
+                "limit": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
+            },
+        },
+    ]
+}
+
+ArrayField = Annotated[Any, BeforeValidator(parse), PlainSerializer(dump), WithJsonSchema(ARRAY_SCHEMA)]
+"""A field that takes nested lists, numpy arrays, encoded arrays and data sets, and holds an `ArrayValue`."""
+
+
+def shape_of(value: ArrayValue, part: Literal["x", "y"]) -> tuple[int, ...]:
+    """The shape of an array field, without loading it."""
+    return value.shape(part) if isinstance(value, Dataset) else value.shape
+
+
+def load(value: ArrayValue, part: Literal["x", "y"]) -> Array:
+    """The array of a field."""
+    return value.load(part) if isinstance(value, Dataset) else value
+
+
+def inputs_shape(value: ArrayValue, pointer: str) -> tuple[int, ...]:
+    """The shape of inputs (n, d, ...), checked to have a batch axis and a feature axis."""
+    shape = shape_of(value, "x")
+    if len(shape) < 2:
+        raise SpecError(
+            f"inputs have shape (n, d), got {shape}",
+            pointer=pointer,
+            hint="put each input in a row of its own: [[1.0], [-1.0]] are two inputs of one number",
+        )
+    return shape

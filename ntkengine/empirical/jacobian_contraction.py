@@ -1,0 +1,52 @@
+"""The NTK from whole Jacobians: right for any network, heavy in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ntkengine.empirical.implementation import Cost, Implementation, Work, parameter_count
+from ntkengine.layer import Site
+from ntkengine.state import Contraction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ntkengine.network import Network
+
+
+class JacobianContraction(Implementation):
+    """`Theta[i, j, a, b] = sum_p J[i, a, p] J'[j, b, p]`, tensor by tensor."""
+
+    name: ClassVar[str] = "jacobian_contraction"
+
+    def supports(self, site: Site) -> bool:
+        return True
+
+    def cost(self, site: Site, work: Work) -> Cost:
+        count = parameter_count(site)
+        backward = 4.0 * count * work.k * (work.n1 + work.n2)
+        return Cost(backward + 2.0 * count * work.pairs, 2 * work.k * count * work.itemsize)
+
+    def derivatives(self, network: Network, x: Tensor) -> dict[str, Tensor]:
+        """Jacobians `df_a / dp` by name, (n, k, p)."""
+        import torch
+        from torch.func import functional_call, jacrev, vmap
+
+        trained = {name: p.detach() for name, p in network.trained().items()}
+
+        def outputs(params: dict[str, Tensor], row: Tensor) -> Tensor:
+            result: Tensor = functional_call(network, params, (row[None],))
+            return result[0]
+
+        with torch.no_grad():
+            jacobians = vmap(jacrev(outputs), in_dims=(None, 0))(trained, x)
+        return {name: jacobian.flatten(2) for name, jacobian in jacobians.items()}
+
+    def contract(
+        self, network: Network, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
+    ) -> Tensor:
+        shares = [
+            weights[name.rpartition(".")[0]] * contraction.product(left[name], right[name]) for name in left
+        ]
+        return sum(shares[1:], start=shares[0])

@@ -1,0 +1,180 @@
+"""The abstract layer: one class holds a layer's fields, its finite map and its infinite-width rule.
+
+A concrete layer is a frozen spec. Maps that compute import torch inside their bodies, so that specs
+validate without it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkengine.errors import SpecError, UnsupportedError, pointer_of
+from ntkengine.laws import Law
+from ntkengine.parameterizations import Parameterization, Role, Scaling
+from ntkengine.state import Contraction, Derivatives, KernelState
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shape = tuple[int | None, ...]  # of one sample, channel last; None where a width was left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """Where a layer is about to be placed: the path, the shape that arrives, weights before and after."""
+
+    path: str
+    shape: Shape
+    parameterization: Parameterization
+    weights_before: bool
+    weights_after: bool
+
+    @property
+    def role(self) -> Role:
+        if not self.weights_before:
+            return Role.INPUT
+        return Role.HIDDEN if self.weights_after else Role.READOUT
+
+    @property
+    def only(self) -> bool:
+        """No other layer has weights."""
+        return not (self.weights_before or self.weights_after)
+
+    def scaling(self, override: Parameterization | None) -> Scaling:
+        """The row of the table for a layer with weights that stands here."""
+        table = override or self.parameterization
+        try:
+            return table.table()[self.role]
+        except KeyError:
+            raise SpecError(
+                f"{self.path}: the {table.kind} parameterization has no {self.role} layers: "
+                "it is defined for one hidden layer",
+                pointer=pointer_of(self.path),
+                hint="use one hidden layer, or the parameterization ntk, standard or abc",
+            ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A layer in its place in a network; its maps take the site as their first argument."""
+
+    layer: Layer
+    path: str
+    in_shape: Shape
+    out_shape: Shape
+    scaling: Scaling = field(default_factory=Scaling)
+    role: Role | None = None  # None: no weights
+    only: bool = False  # no other layer has weights, so no hidden width exists
+    parts: tuple[Site, ...] = ()
+
+    def leaves(self) -> Iterator[Site]:
+        """The layers without parts, in the order in which data meets them."""
+        if not self.parts:
+            yield self
+        for part in self.parts:
+            yield from part.leaves()
+
+    def known_size(self, shape: Shape) -> int:
+        """The number of features of that shape, which must not have been left out."""
+        size = shape[-1]
+        if size is None:
+            raise SpecError(
+                f"{self.path}: a finite network needs the width of every layer up to here",
+                pointer=pointer_of(self.path),
+                hint='give "width" in every layer that has one',
+            )
+        return size
+
+    def rate(self) -> float:
+        """The factor N^-c on this layer's learning rate, N the hidden width that it touches."""
+        if self.role is None or self.scaling.c == 0:
+            return 1.0
+        shape = self.out_shape if self.role is Role.INPUT else self.in_shape
+        return 1.0 if self.only else float(self.known_size(shape)) ** -float(self.scaling.c)
+
+    def unsupported(self, what: str, hint: str) -> UnsupportedError:
+        return UnsupportedError(f"{self.path}: {what}", pointer=pointer_of(self.path), hint=hint)
+
+
+Part = Callable[["Tensor"], "Tensor"]
+
+
+class Layer(ABC):
+    """A map of features with, where it has them, trained tensors and an infinite-width rule."""
+
+    kind: str
+    has_weights: ClassVar[bool] = False
+    parts_field: ClassVar[str] = (
+        "parts"  # the field that holds inner layers: their paths, hence names, contain it
+    )
+
+    def any_weights(self) -> bool:
+        """Whether the layer, or one inside it, has trained tensors."""
+        return self.has_weights
+
+    @abstractmethod
+    def place(self, at: Position) -> Site:
+        """The layer's site, its output shape inferred and checked. Torch-free.
+
+        Raises:
+            SpecError: the shape that arrives does not fit.
+        """
+
+    def draw(self, site: Site, rows: RowStreams) -> dict[str, NDArray[np.float64]]:
+        """Fresh trained tensors by name (`W`, `b`), drawn from their laws."""
+        return {}
+
+    def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
+        """Shapes of the trained tensors by name."""
+        return {}
+
+    @abstractmethod
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        """The finite map on a batch `x` of shape (n, *in_shape), to (n, *out_shape)."""
+
+    def rule(self, site: Site, state: KernelState) -> KernelState:
+        """The infinite-width rule.
+
+        Raises:
+            UnsupportedError: there is none; the message names the layer's path.
+        """
+        raise site.unsupported(
+            f"{self.kind} has no infinite-width rule", "ask for the empirical kernel of a finite network"
+        )
+
+    def structured_block(
+        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
+    ) -> Tensor:
+        """The layer's share of the empirical NTK from its inputs and output derivatives.
+
+        Only called where `has_structured_block` holds.
+        """
+        raise NotImplementedError
+
+    def has_structured_block(self, site: Site) -> bool:
+        return False
+
+
+@dataclass(frozen=True)
+class RowStreams:
+    """Random streams of one layer, one a row (a fan-in index) of each of its tensors.
+
+    A stream depends on the seed, the layer's path, the tensor and the row alone: draws do not depend
+    on the parameterization, and the tensors of a wider net hold those of a narrower one.
+    """
+
+    seed: int
+    key: tuple[int, ...]
+
+    def matrix(self, law: Law, tensor: int, rows: int, columns: int) -> NDArray[np.float64]:
+        """Draws of shape (rows, columns); a larger matrix holds a smaller one in its corner."""
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(*self.key, tensor))
+        key = sequence.generate_state(2, np.uint64)
+        streams = (np.random.Philox(key=key, counter=[0, 0, 0, row]) for row in range(rows))
+        return np.stack([law.sample(np.random.Generator(stream), columns) for stream in streams])

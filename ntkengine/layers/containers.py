@@ -1,0 +1,56 @@
+"""Layers made of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from ntkengine.layer import Layer, Part, Position, Site
+from ntkengine.spec import spec
+from ntkengine.state import KernelState
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ntkengine.layers import AnyLayer
+
+
+@spec
+class Serial(Layer):
+    """Layers in sequence, as one layer."""
+
+    kind: Literal["serial"] = "serial"
+    layers: Annotated[tuple[AnyLayer, ...], Field(min_length=1)]
+    """The layers, first one first."""
+
+    parts_field: ClassVar[str] = "layers"
+
+    def any_weights(self) -> bool:
+        return any(layer.any_weights() for layer in self.layers)
+
+    def place(self, at: Position) -> Site:
+        sites: list[Site] = []
+        here = at
+        prefix = f"{at.path}." if at.path else ""
+        for index, layer in enumerate(self.layers):
+            after = at.weights_after or any(later.any_weights() for later in self.layers[index + 1 :])
+            here = replace(here, path=f"{prefix}layers.{index}", weights_after=after)
+            site = layer.place(here)
+            here = replace(
+                here, shape=site.out_shape, weights_before=here.weights_before or layer.any_weights()
+            )
+            sites.append(site)
+        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=here.shape, parts=tuple(sites))
+
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        for part in parts:
+            x = part(x)
+        return x
+
+    def rule(self, site: Site, state: KernelState) -> KernelState:
+        for part in site.parts:
+            state = part.layer.rule(part, state)
+        return state

@@ -1,0 +1,112 @@
+"""The finite network of a spec, as a torch module whose tensors carry the spec's names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from ntkengine.layer import Site
+from ntkengine.weights import Weights, checked, draw
+
+if TYPE_CHECKING:
+    from ntkengine.model import Model
+
+
+class LayerModule(nn.Module):
+    """One site: its trained tensors, and the modules of the layers inside it."""
+
+    def __init__(self, site: Site, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.site = site
+        prefix = f"{site.path}." if site.path else ""
+        for name in site.layer.shapes(site):
+            self.register_parameter(name, nn.Parameter(tensors[prefix + name]))
+        if site.parts:
+            self.add_module(
+                site.layer.parts_field, nn.ModuleList(LayerModule(part, tensors) for part in site.parts)
+            )
+
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The modules of the layers inside this one."""
+        return (
+            tuple(cast("nn.ModuleList", self._modules[self.site.layer.parts_field]))
+            if self.site.parts
+            else ()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = cast("dict[str, Tensor]", self._parameters)
+        return self.site.layer.apply(self.site, own, x, self.parts())
+
+
+class Network(nn.Module):
+    """`f(x) = scale * (body(x) - twin(x))`; the twin is there for a `centred` or `doubled` start only.
+
+    The body's tensors keep the names of the spec (`layers.0.W`); the twin's are below `twin.`.
+    """
+
+    def __init__(self, body: LayerModule, scale: float, twin: LayerModule | None) -> None:
+        super().__init__()
+        self.site = body.site
+        self.layers = nn.ModuleList(body.parts())
+        self.scale = scale
+        self.twin = twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (n, k) on inputs (n, d)."""
+        y = x
+        for layer in self.layers:
+            y = layer(y)
+        if self.twin is not None:
+            y = y - self.twin(x)
+        return self.scale * y
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The trained tensors by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def trained_layers(self) -> Iterator[tuple[str, LayerModule]]:
+        """The modules that hold trained tensors, by path; a tensor's name is `path.W`."""
+        for path, module in self.named_modules():
+            if isinstance(module, LayerModule) and any(
+                p.requires_grad for p in module.parameters(recurse=False)
+            ):
+                yield path, module
+
+    def rates(self) -> dict[str, float]:
+        """The factor N^-c on the learning rate of each trained layer, by path."""
+        return {path: module.site.rate() for path, module in self.trained_layers()}
+
+
+def build(
+    model: Model,
+    in_shape: tuple[int, ...],
+    *,
+    seed: int,
+    weights: Weights | None,
+    dtype: torch.dtype | None,
+    device: torch.device | None,
+) -> Network:
+    """See `Model.network`."""
+    site = model.check_finite(in_shape)
+    arrays = draw(site, seed) if weights is None else checked(site, weights)
+    tensors = {
+        name: torch.as_tensor(array, dtype=dtype or torch.float64, device=device)
+        for name, array in arrays.items()
+    }
+    body, scale = LayerModule(site, cloned(tensors)), model.output_scale
+    if model.initial_function == "raw":
+        return Network(body, scale, None)
+    twin = LayerModule(site, cloned(tensors))
+    if model.initial_function == "doubled":
+        return Network(body, scale / math.sqrt(2), twin)
+    return Network(body, scale, twin.requires_grad_(False))
+
+
+def cloned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, so that a body and its twin do not share tensors."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}

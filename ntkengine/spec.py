@@ -1,0 +1,48 @@
+"""Specs: frozen, keyword-only data that JSON and Python write the same way. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+T = TypeVar("T")
+
+CONFIG = ConfigDict(
+    extra="forbid",
+    allow_inf_nan=False,
+    arbitrary_types_allowed=True,
+    use_attribute_docstrings=True,
+)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+def spec(cls: type[T]) -> type[T]:
+    """A frozen, keyword-only pydantic dataclass that refuses unknown keys.
+
+    The docstring under each field is its description in the JSON schema.
+    """
+    return cast("type[T]", dataclass(frozen=True, kw_only=True, config=CONFIG)(cls))
+
+
+# Strict, so that `true` is no width and "3" no learning rate.
+Count = Annotated[int, Field(ge=1, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
+Real = Annotated[float, Field(strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, strict=True)]
+
+
+def from_jsonable(kind: Any, value: Any) -> Any:
+    """The spec of class (or union) `kind` that `value`, decoded JSON, describes.
+
+    Raises:
+        pydantic.ValidationError: with the location of each offending field.
+    """
+    return TypeAdapter(kind).validate_python(value)
+
+
+def to_jsonable(value: Any) -> Any:
+    """Plain lists, dicts, numbers and strings from which `from_jsonable` makes the spec again."""
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
