@@ -14,4 +14,4 @@ npm ci --prefix "$work" --ignore-scripts --no-audit --no-fund
 rm -rf "$to"
 mkdir -p "$to"
 cd "$work/node_modules/swagger-ui-dist"
-cp swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css favicon-32x32.png LICENSE NOTICE "$OLDPWD/$to"
+cp swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css LICENSE NOTICE "$OLDPWD/$to"
