@@ -55,12 +55,13 @@ def serve(
     data_dir: Annotated[Path | None, typer.Option(help="Where runs are kept (NTK_DATA_DIR).")] = None,
 ) -> None:
     """Start the service and say where to look. What is not given is read from the environment."""
+    settings = settings_from(host=host, port=port, data_dir=data_dir)
+    listener = listen(settings.host, settings.port)
+
     import uvicorn
 
     from service.app import create_app
 
-    settings = settings_from(host=host, port=port, data_dir=data_dir)
-    listener = listen(settings.host, settings.port)
     config = uvicorn.Config(
         create_app(settings),
         log_level=settings.log_level,
@@ -98,12 +99,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def run(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve until stopped, and announce the service once it answers."""
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not (server.started or serving.done()):  # noqa: ASYNC110 (uvicorn has no event to wait for)
+    announcing = asyncio.create_task(announce_when_ready(server, listener))
+    await server.serve(sockets=[listener])
+    announcing.cancel()
+
+
+async def announce_when_ready(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Wait for the start; it may take seconds, and may fail."""
+    while not server.started:  # noqa: ASYNC110 (uvicorn has no event to wait for)
         await asyncio.sleep(0.02)
-    if server.started:
-        announce(listener)
-    await serving
+    announce(listener)
 
 
 def announce(listener: socket.socket) -> None:

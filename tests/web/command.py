@@ -4,16 +4,23 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def ntk(*arguments: str) -> subprocess.Popen[str]:
-    """Start it, with everything it says in one stream; it is not to fill up with a line a request."""
+@contextmanager
+def ntk(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start it, with all it says in one stream (but no line a request, to fill it up), and see it end."""
     command = [str(Path(sys.executable).with_name("ntk")), *arguments]
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "NTK_LOG_LEVEL": "warning"}
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def announced_address(process: subprocess.Popen[str]) -> str:

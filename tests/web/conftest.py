@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -21,12 +22,18 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `service` keeps its data."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def service(data_dir: Path) -> Iterator[str]:
     """The address of a service started as a user starts it."""
-    data = tmp_path_factory.mktemp("data")
-    with ntk("serve", "--port", "0", "--data-dir", str(data)) as process:
+    with ntk("serve", "--port", "0", "--data-dir", str(data_dir)) as process:
         yield announced_address(process)
         process.terminate()
+        process.wait(20)
 
 
 @pytest.fixture(scope="session")

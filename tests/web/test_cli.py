@@ -41,6 +41,13 @@ def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert not data.exists()
 
 
+def test_a_service_that_cannot_start_says_why(service: str, data_dir: Path) -> None:
+    with ntk("serve", "--port", "0", "--data-dir", str(data_dir)) as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "another server uses" in said
+
+
 def test_a_setting_that_cannot_be_used_is_named() -> None:
     with ntk("serve", "--port", "70000") as process:
         said, _ = process.communicate(timeout=20)
