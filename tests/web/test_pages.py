@@ -1,10 +1,14 @@
 """The pages as a browser shows them, with nothing from elsewhere."""
 
+import json
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, Page
+
+from service.cli import FIRST_KERNEL
+from service.web import STATIC
 
 
 @pytest.fixture
@@ -54,6 +58,11 @@ def test_the_landing_page_leads_on(page: Page) -> None:
         assert httpx.get(address).is_success, address
     page.click("text=/docs")
     page.wait_for_selector(".opblock")
+
+
+def test_the_landing_page_shows_the_first_kernel_of_the_command_line() -> None:
+    _, _, body = (STATIC / "index.html").read_text().partition("-d '")
+    assert json.loads(body.partition("'")[0]) == FIRST_KERNEL
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
