@@ -13,11 +13,10 @@ EXPECTED_SKIPS = Path(__file__).with_name("expected_skips.txt")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Watch for skips where the reports of all workers arrive."""
-    if not hasattr(config, "workerinput"):
-        lines = EXPECTED_SKIPS.read_text().splitlines()
-        expected = {line for line in lines if line and not line.startswith("#")}
-        config.pluginmanager.register(SkipWatch(expected, strict=os.environ.get("CI") == "true"))
+    """Watch for skips."""
+    lines = EXPECTED_SKIPS.read_text().splitlines()
+    expected = {line for line in lines if line and not line.startswith("#")}
+    config.pluginmanager.register(SkipWatch(expected, strict=os.environ.get("CI") == "true"))
 
 
 class SkipWatch:
