@@ -1,0 +1,84 @@
+"""Jobs that survive the server: a DBOS queue of job ids. The only module that knows DBOS."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+
+logger = logging.getLogger(__name__)
+
+QUEUE = "runs"
+# Recovery looks for workflows of the same version and executor; jobs outlive both, so both are fixed.
+APPLICATION_VERSION = "1"
+EXECUTOR = "local"
+UNFINISHED = {"ENQUEUED", "PENDING", "DELAYED"}
+
+
+class DurableQueue:
+    """Calls `job(id)` for each submitted id, some at a time; after a crash again, until it has returned once.
+
+    The job keeps its own progress: called again, it goes on where it was.
+    """
+
+    def __init__(self, url: str, job: Callable[[str], None], concurrency: int) -> None:
+        self._job = job
+        self._concurrency = concurrency
+        self._config: DBOSConfig = {
+            "name": "ntkengine",
+            "system_database_url": url,
+            "application_version": APPLICATION_VERSION,
+            "executor_id": EXECUTOR,
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+        }
+
+    def start(self) -> None:
+        """Take up unfinished jobs and begin to take new ones."""
+        DBOS(config=self._config)
+
+        @DBOS.workflow(name=QUEUE, max_recovery_attempts=None)
+        def workflow(job_id: str) -> None:
+            self._job(job_id)
+
+        self._workflow = workflow
+        DBOS.listen_queues([QUEUE])
+        DBOS.launch()
+        DBOS.register_queue(
+            QUEUE,
+            worker_concurrency=self._concurrency,
+            polling_interval_sec=0.05,
+            on_conflict="always_update",
+        )
+
+    def submit(self, job_id: str) -> None:
+        """Queue the job; a job that is queued already is not queued twice."""
+        with SetWorkflowID(job_id):
+            DBOS.enqueue_workflow(QUEUE, self._workflow, job_id)
+
+    def ensure(self, job_id: str) -> None:
+        """Queue the job unless it is queued, runs, or will be recovered."""
+        status = self._status(job_id)
+        if status in UNFINISHED:
+            return
+        if status is not None:
+            DBOS.delete_workflow(job_id)
+        self.submit(job_id)
+
+    def _status(self, job_id: str) -> str | None:
+        found = DBOS.get_workflow_status(job_id)
+        return None if found is None else found.status
+
+    def forget(self, job_id: str) -> None:
+        """Remove the job. One that runs here must have been stopped; it is given a moment to say so."""
+        deadline = time.monotonic() + 2
+        while self._status(job_id) == "PENDING" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        DBOS.cancel_workflow(job_id)
+        DBOS.delete_workflow(job_id)
+
+    def stop(self) -> None:
+        """Take no more jobs. Those that run must have been stopped before."""
+        DBOS.destroy(destroy_registry=True)

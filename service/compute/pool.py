@@ -1,0 +1,144 @@
+"""Processes that are warm before there is work for them, and the standard executor on top."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from service.compute.worker import Launcher, Warm, Worker, WorkerDied
+
+logger = logging.getLogger(__name__)
+
+
+class NoWorker(Exception):
+    """No process became free in time."""
+
+
+class Pool:
+    """Keeps `size` processes that wait for work or do work that they come back from."""
+
+    def __init__(self, warm: Warm, size: int) -> None:
+        self._launcher = Launcher(warm)
+        self._size = size
+        self._idle: deque[Worker] = deque()
+        self._lent: set[Worker] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to warm the processes; returns at once."""
+        for _ in range(self._size):
+            self._add_one()
+
+    def live(self) -> int:
+        """How many processes wait for work or are lent."""
+        with self._changed:
+            return sum(worker.alive() for worker in (*self._idle, *self._lent))
+
+    def take(self) -> Worker:
+        """A warm process, for good: another is started in its place. Waits until there is one."""
+        self._add_one()
+        return self._pop(None)
+
+    @contextmanager
+    def lend(self, timeout: float) -> Iterator[Worker]:
+        """A warm process for a while; if it does not come back idle it is replaced.
+
+        Raises:
+            NoWorker: none became free in `timeout` seconds.
+        """
+        worker = self._pop(timeout)
+        with self._changed:
+            self._lent.add(worker)
+        try:
+            yield worker
+        finally:
+            with self._changed:
+                self._lent.discard(worker)
+            if worker.idle and worker.alive():
+                self._push(worker)
+            else:
+                worker.close()
+                self._add_one()
+
+    def close(self) -> None:
+        """Kill the processes that wait, and start no more."""
+        with self._changed:
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
+            self._changed.notify_all()
+        self._launcher.close()
+
+    def _pop(self, timeout: float | None) -> Worker:
+        with self._changed:
+            while True:
+                if not self._changed.wait_for(lambda: self._idle or self._closed, timeout):
+                    raise NoWorker("all processes are busy")
+                if self._closed:
+                    raise NoWorker("the pool is closed")
+                worker = self._idle.popleft()
+                if worker.alive():
+                    return worker
+                worker.close()
+                self._add_one()
+
+    def _push(self, worker: Worker) -> None:
+        with self._changed:
+            if not self._closed:
+                self._idle.append(worker)
+                self._changed.notify()
+                return
+        worker.close()
+
+    def _add_one(self) -> None:
+        threading.Thread(target=self._warm_one, name="warming", daemon=True).start()
+
+    def _warm_one(self) -> None:
+        while not self._closed:
+            try:
+                worker = self._launcher.start()
+                worker.wait_until_warm()
+            except WorkerDied as death:
+                logger.warning("a new process did not come up (%s); trying again", death)
+                time.sleep(1)
+            except RuntimeError:  # the launcher was closed meanwhile
+                return
+            else:
+                self._push(worker)
+                return
+
+
+class ProcessExecutor(Executor):
+    """The standard executor interface over a pool: `submit(task, message)` with a module-level function."""
+
+    def __init__(self, pool: Pool, threads: int, patience: float) -> None:
+        self._pool = pool
+        self._patience = patience
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="kernel")
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call `fn(message)` in a process; the future holds its answer, or raises as `Worker.call` does.
+
+        A call that takes longer than `patience` seconds loses its process.
+        """
+        return self._threads.submit(self._call, fn, *args, **kwargs)
+
+    def _call(self, task: Callable[..., Any], request: Any) -> Any:
+        with self._pool.lend(self._patience) as worker:
+            deadline = threading.Timer(self._patience, worker.kill)
+            deadline.start()
+            try:
+                return worker.call(task, request)
+            finally:
+                deadline.cancel()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more work."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)

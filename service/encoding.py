@@ -1,0 +1,72 @@
+"""The one place where numbers become text and arrays become bytes.
+
+JSON carries float64 round-trip exactly and never a NaN; messages between processes are a JSON header
+followed by `.npy` blobs, read with `allow_pickle=False`: nothing that crosses a process boundary can be code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON of `value`; numpy arrays and scalars are nested lists and numbers.
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def npy(array: Array) -> bytes:
+    """The bytes of an `.npy` file with this array."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def npz(arrays: dict[str, Array]) -> bytes:
+    """The bytes of an `.npz` file with these arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Message:
+    """What one process tells another: JSON-able facts and named arrays."""
+
+    header: dict[str, Any]
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        """The message as one string of bytes."""
+        blobs = {name: npy(array) for name, array in self.arrays.items()}
+        head = dumps({"header": self.header, "blobs": {n: len(b) for n, b in blobs.items()}}).encode()
+        return b"".join([len(head).to_bytes(8, "big"), head, *blobs.values()])
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Message:
+        """The message that `pack` made these bytes of."""
+        start = 8 + int.from_bytes(data[:8], "big")
+        head = json.loads(data[8:start])
+        arrays = {}
+        for name, length in head["blobs"].items():
+            blob = io.BytesIO(data[start : start + length])
+            arrays[name] = np.lib.format.read_array(blob, allow_pickle=False)
+            start += length
+        return cls(head["header"], arrays)

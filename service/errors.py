@@ -1,0 +1,188 @@
+"""The one table from what went wrong to what the client is told (RFC 9457)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field
+from pydantic_core import ErrorDetails
+
+from ntkengine.errors import EngineError
+
+
+class Kind(NamedTuple):
+    """One kind of problem: its HTTP status, its title, and what to do when nobody knows better."""
+
+    status: int
+    title: str
+    hint: str
+
+
+SEE_DOCS = "See /docs for what this endpoint takes."
+LESS = "Ask for less, or have the operator raise the limit."
+
+# Keys are stable: clients may rely on `urn:ntkengine:problem:<key>`.
+KINDS: Mapping[str, Kind] = {
+    "malformed": Kind(400, "The request cannot be read", "Send valid JSON encoded as UTF-8."),
+    "not-found": Kind(404, "There is nothing here", "Check the address; /docs lists what exists."),
+    "method-not-allowed": Kind(405, "This address does not take that method", SEE_DOCS),
+    "not-acceptable": Kind(406, "No representation that was asked for exists", "Change the Accept header."),
+    "cancelled": Kind(409, "The work was cancelled", "Start it again."),
+    "already-ended": Kind(409, "The run has already ended", "Nothing is left to stop; DELETE forgets it."),
+    "too-large": Kind(413, "The request is too large", LESS),
+    "unsupported-media-type": Kind(415, "The body has a type this endpoint does not read",
+                                   "Send JSON with Content-Type: application/json."),
+    "invalid": Kind(422, "The request contradicts itself or the documentation", SEE_DOCS),
+    "unsupported": Kind(422, "There is no rule for what was asked", SEE_DOCS),
+    "too-costly": Kind(422, "The work is over a limit", LESS),
+    "numerical": Kind(422, "The computation left the range of numbers", "Use smaller scales, or float64."),
+    "key-reused": Kind(422, "The idempotency key belongs to another request",
+                       "Use a new key for a new request, or send the first request unchanged."),
+    "internal": Kind(500, "The service failed", "Try again; if it persists, report the request id."),
+    "worker-died": Kind(500, "The process that computed the answer died",
+                        "Try again, or ask for less: it may have run out of memory."),
+    "unavailable": Kind(503, "The service cannot work now", "Try again in a few seconds."),
+}  # fmt: skip
+
+BY_STATUS: Mapping[int, str] = {
+    400: "malformed", 404: "not-found", 405: "method-not-allowed", 406: "not-acceptable", 413: "too-large",
+    415: "unsupported-media-type", 422: "invalid", 503: "unavailable",
+}  # fmt: skip
+
+HINTS: Mapping[str, str] = {
+    "missing": "Add this key.",
+    "missing_argument": "Add this key.",
+    "extra_forbidden": "Remove this key, or correct its spelling.",
+    "unexpected_keyword_argument": "Remove this key, or correct its spelling.",
+    "union_tag_invalid": "Use one of the kinds listed.",
+    "union_tag_not_found": "Add the key `kind`.",
+    "finite_number": "Use a finite number.",
+}
+LAST_IS_A_KEY = {"missing", "missing_argument", "extra_forbidden", "unexpected_keyword_argument"}
+
+
+class Offence(BaseModel):
+    """One thing that is wrong with a request."""
+
+    pointer: str = Field(
+        description="Where: an RFC 6901 JSON pointer into the request body, or the name of a parameter.",
+        examples=["/model/layers/0/width"],
+    )
+    detail: str = Field(description="What is wrong.", examples=["Input should be greater than or equal to 1"])
+    expected: str | None = Field(default=None, description="What was expected.", examples=["ge: 1"])
+    got: str | None = Field(default=None, description="What was sent, shortened.", examples=["-3"])
+    hint: str = Field(description="What to do.", examples=["Use a positive width."])
+
+
+class Problem(BaseModel):
+    """Why a request was not answered with success (RFC 9457, `application/problem+json`)."""
+
+    type: str = Field(
+        description="Stable name of the kind of problem.", examples=["urn:ntkengine:problem:invalid"]
+    )
+    title: str = Field(description="The kind of problem, in words.", examples=[KINDS["invalid"].title])
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(
+        description="What happened this time.", examples=["1 field is wrong: /model/layers/0/width"]
+    )
+    hint: str = Field(description="What to do.", examples=["Use a positive width."])
+    instance: str = Field(description="The request's id, to find it in the logs.", examples=["c2f1e0a9"])
+    errors: list[Offence] = Field(default=[], description="Each thing that is wrong with the request.")
+    estimate: dict[str, Any] | None = Field(default=None, description="too-costly: what the work would cost.")
+    limit: dict[str, Any] | None = Field(default=None, description="too-costly: the limits it is over.")
+    checks: dict[str, Any] | None = Field(default=None, description="unavailable: what is and is not ready.")
+
+
+class ServiceError(Exception):
+    """A problem of kind `kind` (a key of `KINDS`); `extra` fills further fields of `Problem`."""
+
+    def __init__(
+        self,
+        kind: str,
+        detail: str,
+        *,
+        hint: str | None = None,
+        offences: Sequence[Offence] = (),
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.hint = hint
+        self.offences = offences
+        self.headers = headers
+        self.extra = extra
+
+    def problem(self, instance: str) -> Problem:
+        """What the client is told."""
+        kind = KINDS[self.kind]
+        return Problem(
+            type=f"urn:ntkengine:problem:{self.kind}",
+            title=kind.title,
+            status=kind.status,
+            detail=self.detail,
+            hint=self.hint or (self.offences[0].hint if self.offences else kind.hint),
+            instance=instance,
+            errors=list(self.offences),
+            **self.extra,
+        )
+
+
+def from_engine(error: EngineError) -> ServiceError:
+    """An engine's error, raised in this process."""
+    return from_parts({"category": error.category, "detail": str(error), **vars(error)})
+
+
+def from_parts(parts: Mapping[str, Any]) -> ServiceError:
+    """An engine's error as a computing process reports it: category, detail, pointer, hint, ..."""
+    kind = parts["category"].replace("_", "-")
+    kind = kind if kind in KINDS else "internal"
+    hint = parts.get("hint") or KINDS[kind].hint
+    pointer = parts.get("pointer")
+    offences = [] if pointer is None else [Offence(pointer=pointer, detail=parts["detail"], hint=hint)]
+    extra = {name: parts[name] for name in ("estimate", "limit") if parts.get(name) is not None}
+    return ServiceError(kind, parts["detail"], hint=hint, offences=offences, **extra)
+
+
+def invalid(errors: Iterable[ErrorDetails | Mapping[str, Any]], body: Any) -> ServiceError:
+    """What validation found wrong with `body`; each location begins with the part of the request it is in."""
+    # A plain union complains once per member: the same thing is said once.
+    found = {(o.pointer, o.detail): o for o in (_offence(error, body) for error in errors)}
+    offences = list(found.values())
+    places = ", ".join(dict.fromkeys(o.pointer or "the body" for o in offences))
+    return ServiceError("invalid", f"{len(offences)} wrong: {places}", offences=offences)
+
+
+def _offence(error: ErrorDetails | Mapping[str, Any], body: Any) -> Offence:
+    part, *path = error["loc"]
+    context = {name: value for name, value in error.get("ctx", {}).items() if name != "error"}
+    return Offence(
+        pointer=_pointer(path, body, error["type"])
+        if part == "body"
+        else ".".join(map(str, error["loc"][1:])),
+        detail=error["msg"],
+        expected=", ".join(f"{name}: {value}" for name, value in context.items()) or None,
+        got=None if error["type"] in LAST_IS_A_KEY - {"extra_forbidden"} else _short(error.get("input")),
+        hint=HINTS.get(error["type"], SEE_DOCS),
+    )
+
+
+def _pointer(path: Sequence[Any], body: Any, kind: str) -> str:
+    """The location as a pointer into the body: names of union members, which are not in it, drop out."""
+    pointer, here = "", body
+    for position, key in enumerate(path):
+        is_last = position == len(path) - 1
+        try:
+            here = here[key]
+        except (KeyError, IndexError, TypeError):
+            if not (is_last and kind in LAST_IS_A_KEY):
+                continue
+        pointer += "/" + str(key).replace("~", "~0").replace("/", "~1")
+    return pointer
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

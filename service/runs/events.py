@@ -1,0 +1,105 @@
+"""What a run tells its readers: a union discriminated by `kind`, numbered without gaps from 0."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from service.encoding import dumps
+from service.runs.states import Outcome
+from service.store.runs import NewEvent
+
+
+class Event(BaseModel):
+    """What all events have."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    kind: str
+    seq: int = Field(default=-1, description="Number of the event; also the SSE id.", ge=-1, examples=[3])
+    at: AwareDatetime | None = Field(
+        default=None, description="When it was stored.", examples=["2026-01-01T12:00:00.000000Z"]
+    )
+
+    def to_store(self) -> NewEvent:
+        """The event without number and time, which storing it adds."""
+        fields = self.model_dump(mode="json", exclude={"seq", "at", "kind"})
+        return NewEvent(kind=self.kind, payload=dumps(fields))
+
+
+class Started(Event):
+    """The run has begun. Always event 0."""
+
+    kind: Literal["started"] = "started"
+    rate_factor: float | None = Field(
+        default=None, description="What the loss puts on every rate.", examples=[1.0]
+    )
+    time_per_step: float | None = Field(default=None, description="Theory time in a step.", examples=[0.001])
+    time_unit: str | None = Field(
+        default=None, description="What `time` counts.", examples=["gradient-flow time"]
+    )
+
+
+class Point(Event):
+    """What was recorded at one moment of training."""
+
+    kind: Literal["point"] = "point"
+    step: int | None = Field(description="Steps made; null for gradient flow.", examples=[50])
+    time: float = Field(description="Training time.", examples=[0.05])
+    values: dict[str, Any] = Field(
+        description="By quantity: a number, nested lists, or for a large array a reference "
+        "`{kind: array, digest, shape, dtype, href}`.",
+        examples=[{"loss": 0.125, "outputs": [[0.5], [0.25]]}],
+    )
+
+
+class Progress(Event):
+    """A segment was completed and can no longer be lost."""
+
+    kind: Literal["progress"] = "progress"
+    segment: int = Field(description="Number of the segment, from 0.", examples=[4])
+    fraction: float = Field(description="Share of the work that is done.", ge=0, le=1, examples=[0.25])
+    step: int | None = Field(default=None, description="Step reached.", examples=[1250])
+    time: float | None = Field(default=None, description="Training time reached.", examples=[1.25])
+    seconds_left: float | None = Field(
+        default=None, description="Estimate of the wall time left.", examples=[6.0]
+    )
+
+
+class Finished(Event):
+    """The run ended by itself."""
+
+    kind: Literal["finished"] = "finished"
+    outcome: Outcome = Field(description="How it ended.", examples=["converged"])
+    detail: dict[str, Any] = Field(
+        default={}, description="What the trainer reports, e.g. solver statistics."
+    )
+
+
+class RunError(BaseModel):
+    """Why a run failed."""
+
+    category: str = Field(description="Kind of the failure.", examples=["worker-died"])
+    detail: str = Field(description="What happened.", examples=["Its process was killed by SIGKILL 3 times."])
+    pointer: str | None = Field(
+        default=None, description="Where in the spec, if there.", examples=["/model/layers/0"]
+    )
+    hint: str | None = Field(default=None, description="What to do.", examples=["Ask for less memory."])
+
+
+class Failed(Event):
+    """The run could not be completed."""
+
+    kind: Literal["failed"] = "failed"
+    error: RunError = Field(description="Why.")
+
+
+class Cancelled(Event):
+    """The run was stopped on request."""
+
+    kind: Literal["cancelled"] = "cancelled"
+
+
+RunEvent = Annotated[Started | Point | Progress | Finished | Failed | Cancelled, Field(discriminator="kind")]
+FINAL_KINDS = {"finished", "failed", "cancelled"}

@@ -1,0 +1,120 @@
+"""Arrays and checkpoints as files: written aside, synchronised, renamed, named by their digest.
+
+Imported by the processes that compute, so it knows no database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from service.encoding import Array, npy, npz
+
+
+class DamagedFile(Exception):
+    """A file's content is not what its name says."""
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write `data` so that after a crash or power loss `path` holds all of it or does not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RunFiles:
+    """The files of one run, under a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def save_array(self, array: Array) -> str:
+        """Keep `array`; return the digest under which it is found."""
+        return self._save("arrays", "npy", npy(array))
+
+    def array_bytes(self, digest: str) -> bytes:
+        """The `.npy` file with this digest.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return self._path("arrays", digest, "npy").read_bytes()
+
+    def save_checkpoint(self, arrays: dict[str, Array]) -> str:
+        """Keep a checkpoint; return its digest."""
+        return self._save("checkpoints", "npz", npz(arrays))
+
+    def load_checkpoint(self, digest: str) -> dict[str, Array]:
+        """The checkpoint with this digest.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedFile: its bytes have changed since they were written.
+        """
+        data = self._path("checkpoints", digest, "npz").read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise DamagedFile(f"checkpoint {digest} has changed on disk")
+        with np.load(BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+    def has_checkpoint(self, digest: str) -> bool:
+        """Whether the checkpoint can be loaded and is intact."""
+        try:
+            self.load_checkpoint(digest)
+        except (FileNotFoundError, DamagedFile):
+            return False
+        return True
+
+    def drop_checkpoint(self, digest: str) -> None:
+        """Remove a checkpoint that nothing refers to any more."""
+        self._path("checkpoints", digest, "npz").unlink(missing_ok=True)
+
+    def sweep(self, digests: set[str]) -> None:
+        """Remove what a killed writer left; only while no process writes for this run."""
+        for path in (self.directory / "checkpoints").glob("*"):
+            if path.name.removesuffix(".npz") not in digests:
+                path.unlink(missing_ok=True)
+
+    def delete(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _save(self, folder: str, suffix: str, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        path = self._path(folder, digest, suffix)
+        if not path.exists():
+            write_durably(path, data)
+        return digest
+
+    def _path(self, folder: str, digest: str, suffix: str) -> Path:
+        return self.directory / folder / f"{digest}.{suffix}"
+
+
+class Files:
+    """The files of all runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def of(self, run_id: str) -> RunFiles:
+        """The files of one run."""
+        return RunFiles(self.root / run_id)
