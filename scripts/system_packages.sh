@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # What the tests need beside Python: Chromium, for the pages. Installed where that is possible without asking
-# (root on Debian or Ubuntu); elsewhere the browser tests say that they were skipped, and why.
+# (root on Debian); elsewhere the tests of the pages are skipped, which fails in CI.
 set -euo pipefail
 
-command -v chromium >/dev/null && exit 0
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+install() {
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
-else
-  echo "Chromium is missing and cannot be installed from here: the browser tests will be skipped." >&2
-fi
+}
+
+command -v chromium >/dev/null && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && install; then exit 0; fi
+echo "Chromium is missing and could not be installed: the tests of the pages will be skipped." >&2
