@@ -49,6 +49,7 @@ class Implementation(ABC):
     """A way to the NTK in two steps: derivatives of the rows of x, and their contraction for a block."""
 
     name: ClassVar[str]
+    overhead: ClassVar[float]  # of a call, in flops' worth of time: what decides where the work is small
 
     @abstractmethod
     def supports(self, site: Site) -> bool:

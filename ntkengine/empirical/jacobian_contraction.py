@@ -19,6 +19,7 @@ class JacobianContraction(Implementation):
     """`Theta[i, j, a, b] = sum_p J[i, a, p] J'[j, b, p]`, tensor by tensor."""
 
     name: ClassVar[str] = "jacobian_contraction"
+    overhead: ClassVar[float] = 2e7
 
     def supports(self, site: Site) -> bool:
         return True

@@ -34,15 +34,17 @@ class Plan:
 
 
 def plan(site: Site, work: Work, *, implementation: str = "auto", budget: int = MEMORY_BUDGET) -> Plan:
-    """The cheapest implementation in flops that supports the network, or the one that was asked for.
+    """The implementation of least estimated time that supports the network, or the one that was asked for.
 
     Raises:
         UnsupportedError: the implementation asked for does not support a layer.
     """
     costs = {name: each.cost(site, work) for name, each in IMPLEMENTATIONS.items() if each.supports(site)}
     if implementation == "auto":
-        name = min(costs, key=lambda each: costs[each].flops)
-        reason = "fewest estimated flops of " + ", ".join(f"{each} {costs[each].flops:.2g}" for each in costs)
+        name = min(costs, key=lambda each: costs[each].flops + IMPLEMENTATIONS[each].overhead)
+        reason = "least estimated time; flops: " + ", ".join(
+            f"{each} {costs[each].flops:.2g}" for each in costs
+        )
     elif implementation in costs:
         name, reason = implementation, "as asked"
     else:

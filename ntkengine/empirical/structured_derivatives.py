@@ -19,6 +19,7 @@ class StructuredDerivatives(Implementation):
     """Each layer's share from its own structured block (Novak et al., "Fast finite width NTK", 2022)."""
 
     name: ClassVar[str] = "structured_derivatives"
+    overhead: ClassVar[float] = 4e6
 
     def supports(self, site: Site) -> bool:
         return all(leaf.layer.has_structured_block(leaf) for leaf in site.leaves() if leaf.role)

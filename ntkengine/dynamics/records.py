@@ -1,0 +1,142 @@
+"""What a run records, chosen by name. Torch-free to validate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
+
+import numpy as np
+from pydantic import Field
+
+from ntkengine.dynamics.schedules import AnySchedule, Axis, LinearSchedule
+from ntkengine.empirical import empirical_ntk
+from ntkengine.empirical.implementation import parameter_count
+from ntkengine.errors import SpecError
+from ntkengine.layer import Site
+from ntkengine.outputs import Outputs
+from ntkengine.spec import spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ntkengine.dynamics.snapshot import Snapshot
+
+Value = float | np.ndarray | dict[str, "Value"]
+
+
+class Record(ABC):
+    """A quantity and when it is recorded."""
+
+    what: str
+    schedule: AnySchedule
+    most_weights: ClassVar[int | None] = None  # on larger networks it is not recorded
+
+    @abstractmethod
+    def measure(self, snapshot: Snapshot) -> dict[str, Value]:
+        """The quantity at that moment, by the names under which it is stored."""
+
+    @final
+    def check(self, site: Site, axis: Axis) -> None:
+        """Raise a SpecError where it cannot be recorded on that network or at those moments."""
+        self.schedule.positions(axis)
+        count = parameter_count(site)
+        if self.most_weights is not None and count > self.most_weights:
+            raise SpecError(
+                f"the network has {count} weights; {self.what} are recorded of at most {self.most_weights}",
+                hint=f"leave {self.what} out, or use a narrower network",
+            )
+
+
+@spec
+class LossRecord(Record):
+    """The training loss."""
+
+    what: Literal["loss"] = "loss"
+    schedule: AnySchedule = Field(default_factory=LinearSchedule)
+    """When it is recorded."""
+
+    def measure(self, snapshot: Snapshot) -> dict[str, Value]:
+        objective = snapshot.objective
+        return {"loss": float(objective.loss.value(snapshot.outputs, objective.y))}
+
+
+@spec
+class OutputsRecord(Record):
+    """Outputs on the training inputs (m, k), and as `outputs_test` on the test inputs."""
+
+    what: Literal["outputs"] = "outputs"
+    schedule: AnySchedule = Field(default_factory=LinearSchedule)
+    """When it is recorded."""
+
+    def measure(self, snapshot: Snapshot) -> dict[str, Value]:
+        return {f"outputs{part}": array(snapshot.outputs_on(x)) for part, x in snapshot.parts().items()}
+
+
+@spec
+class KernelRecord(Record):
+    """The empirical NTK of the training inputs."""
+
+    what: Literal["kernel"] = "kernel"
+    outputs: Outputs = "mean"
+    """What is kept of the k x k block of a pair: `full` (m, m, k, k), `trace`, `mean` or `diagonal`."""
+    schedule: AnySchedule = Field(default_factory=LinearSchedule)
+    """When it is recorded."""
+
+    def measure(self, snapshot: Snapshot) -> dict[str, Value]:
+        objective = snapshot.objective
+        return {"kernel": array(empirical_ntk(objective.network, objective.x, outputs=self.outputs))}
+
+
+@spec
+class SlopesRecord(Record):
+    """`df/dt` on the training inputs, and as `slopes_test` on the test inputs: `measured` as the trainer
+    moves, and `predicted` by the kernel, `-sum_d Theta(x, x_d) dL/df(x_d)`."""
+
+    what: Literal["slopes"] = "slopes"
+    schedule: AnySchedule = Field(default_factory=LinearSchedule)
+    """When it is recorded."""
+
+    def measure(self, snapshot: Snapshot) -> dict[str, Value]:
+        import torch
+
+        parts = snapshot.parts()
+        x = torch.cat(list(parts.values()))
+        sizes = [len(part) for part in parts.values()]
+        measured = torch.split(snapshot.measured_slope(x), sizes)
+        predicted = torch.split(predicted_slope(snapshot, x), sizes)
+        return {
+            f"slopes{part}": {"measured": array(is_), "predicted": array(should)}
+            for part, is_, should in zip(parts, measured, predicted, strict=True)
+        }
+
+
+@spec
+class WeightsRecord(Record):
+    """Every trained tensor by name; for networks of at most 4,096 numbers."""
+
+    most_weights: ClassVar[int | None] = 4096
+    what: Literal["weights"] = "weights"
+    schedule: AnySchedule = Field(default_factory=LinearSchedule)
+    """When it is recorded."""
+
+    def measure(self, snapshot: Snapshot) -> dict[str, Value]:
+        return {"weights": {name: array(p) for name, p in snapshot.objective.network.trained().items()}}
+
+
+AnyRecord = Annotated[
+    LossRecord | OutputsRecord | KernelRecord | SlopesRecord | WeightsRecord, Field(discriminator="what")
+]
+
+
+def predicted_slope(snapshot: Snapshot, x: Tensor) -> Tensor:
+    """`-sum_d sum_b Theta(x, x_d)[a, b] dL/df_b(x_d)`, (n, k), learning rates included."""
+    import torch
+
+    objective = snapshot.objective
+    blocks = empirical_ntk(objective.network, x, objective.x, outputs="full", with_rates=True)
+    return -torch.einsum("ijab,jb->ia", blocks, objective.loss.derivative(snapshot.outputs, objective.y))
+
+
+def array(tensor: Tensor) -> np.ndarray:
+    """The numbers of a tensor, detached and copied."""
+    return tensor.numpy(force=True).copy()

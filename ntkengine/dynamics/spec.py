@@ -1,0 +1,197 @@
+"""A training run as data: what `POST /runs` takes. Torch-free."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ntkengine.data import ArrayField, inputs_shape, shape_of
+from ntkengine.dynamics.losses import AnyLoss, HalfSum
+from ntkengine.dynamics.records import AnyRecord, LossRecord, OutputsRecord
+from ntkengine.dynamics.schedules import Axis
+from ntkengine.empirical.implementation import parameter_count
+from ntkengine.errors import SpecError, located
+from ntkengine.layer import Site
+from ntkengine.model import Model
+from ntkengine.spec import Count, NonNegative, NonNegativeInt, Positive, spec
+from ntkengine.weights import check_start
+
+
+@spec
+class Stop:
+    """When to stop before the end."""
+
+    loss_below: NonNegative
+    """Stop, as converged, once the training loss is below this."""
+
+
+class Training(ABC):
+    """How the weights move."""
+
+    kind: str
+    loss: AnyLoss
+    stop: Stop | None
+
+    @property
+    def time_per_step(self) -> float | None:
+        """Units of time in a step; None where there are no steps."""
+        return None
+
+    @abstractmethod
+    def axis(self) -> Axis:
+        """The positions of the run."""
+
+    @abstractmethod
+    def evaluations(self) -> float:
+        """Estimated number of gradients."""
+
+
+@spec
+class GradientDescent(Training):
+    """Full-batch gradient descent, `theta <- theta - learning_rate N^-c grad L`."""
+
+    kind: Literal["gradient_descent"] = "gradient_descent"
+    learning_rate: Positive
+    """Step size; a step advances the time of gradient flow by this much."""
+    steps: Count
+    """Number of steps."""
+    loss: AnyLoss = Field(default_factory=HalfSum)
+    """Loss, which fixes the unit of time."""
+    stop: Stop | None = None
+    """When to stop before the end."""
+
+    @property
+    def time_per_step(self) -> float:
+        return self.learning_rate
+
+    def axis(self) -> Axis:
+        return Axis(float(self.steps), discrete=True)
+
+    def evaluations(self) -> float:
+        return float(self.steps)
+
+
+@spec
+class GradientFlow(Training):
+    """Gradient flow `d theta / dt = -N^-c grad L`, by the adaptive DOP853 method of order 8."""
+
+    kind: Literal["gradient_flow"] = "gradient_flow"
+    t_end: Positive
+    """Time at which to stop."""
+    rtol: Annotated[float, Field(strict=True, ge=1e-13, le=1e-2)] = 1e-8
+    """Relative tolerance of a step."""
+    atol: Annotated[float, Field(strict=True, gt=0, le=1e-2)] = 1e-10
+    """Absolute tolerance of a step."""
+    loss: AnyLoss = Field(default_factory=HalfSum)
+    """Loss, which fixes the unit of time."""
+    stop: Stop | None = None
+    """When to stop before the end."""
+
+    def axis(self) -> Axis:
+        return Axis(self.t_end, discrete=False)
+
+    def evaluations(self) -> float:
+        return 300.0  # at rtol 1e-8 on well-conditioned data; a stiff problem takes many more
+
+
+AnyTraining = Annotated[GradientDescent | GradientFlow, Field(discriminator="kind")]
+
+
+@spec
+class Data:
+    """What is trained on, and where else the function is watched."""
+
+    x: ArrayField
+    """Training inputs (m, d)."""
+    y: ArrayField
+    """Training targets (m, k)."""
+    x_test: ArrayField | None = None
+    """Inputs (n, d) on which outputs and slopes are recorded too."""
+
+    def check(self, outputs: int) -> None:
+        """The arrays fit each other and a network with that many outputs."""
+        m, *in_shape = inputs_shape(self.x, "/x")
+        targets = shape_of(self.y, "y")
+        if targets != (m, outputs):
+            raise SpecError(
+                f"targets have shape {targets}; {m} inputs and {outputs} outputs need ({m}, {outputs})",
+                pointer="/y",
+                hint="give one row for each input, with one number for each output: [[1.0], [1.0]]",
+            )
+        if self.x_test is not None and list(inputs_shape(self.x_test, "/x_test")[1:]) != in_shape:
+            raise SpecError(
+                f"test inputs have shape {shape_of(self.x_test, 'x')}, training inputs {(m, *in_shape)}",
+                pointer="/x_test",
+                hint="give both the same number of columns",
+            )
+
+
+@spec
+class RunSpec:
+    """A training run: a network, data, how it is trained and what is recorded."""
+
+    model: Model
+    """The network."""
+    data: Data
+    """What it is trained on."""
+    training: AnyTraining
+    """How its weights move."""
+    record: Annotated[tuple[AnyRecord, ...], Field(min_length=1)] = Field(
+        default_factory=lambda: (LossRecord(), OutputsRecord())
+    )
+    """What is recorded and when; start and end are recorded always."""
+    seed: NonNegativeInt | None = None
+    """Seed of the initial weights; 0 where neither seed nor weights are given."""
+    weights: dict[str, ArrayField] | None = None
+    """Initial weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed."""
+
+    def check(self) -> None:
+        """Check the parts against each other. Torch-free.
+
+        Raises:
+            EngineError: with the pointer of the field that does not fit.
+        """
+        with located("/data"):
+            in_shape = inputs_shape(self.data.x, "/x")[1:]
+        with located("/model"):
+            site = self.model.check_finite(in_shape)
+        with located("/data"):
+            self.data.check(site.known_size(site.out_shape))
+        check_start(site, self.seed, self.weights)
+        seen: set[str] = set()
+        for index, record in enumerate(self.record):
+            with located(f"/record/{index}"):
+                record.check(site, self.training.axis())
+                if record.what in seen:
+                    raise SpecError(f"{record.what} is recorded twice", hint="name each quantity once")
+            seen.add(record.what)
+
+    def place(self) -> Site:
+        """The network's layers in their places."""
+        return self.model.check_finite(inputs_shape(self.data.x, "/data/x")[1:])
+
+    def facts(self) -> dict[str, Any]:
+        """What converts steps, the run's time and the theory's time into each other. Torch-free."""
+        rate_factor = self.training.loss.rate_factor(*shape_of(self.data.y, "y"))
+        return {
+            "rate_factor": rate_factor,
+            "time_per_step": self.training.time_per_step,
+            "time_unit": (
+                f"time of gradient flow on the {self.training.loss.kind} loss; "
+                f"times rate_factor ({rate_factor:g}) it is time on half_sum"
+            ),
+        }
+
+    def plan(self) -> dict[str, Any]:
+        """Estimated cost: recorded points, flops, and bytes held. Torch-free."""
+        axis = self.training.axis()
+        schedules = [record.schedule.positions(axis) for record in self.record]
+        points = len({0.0, axis.end}.union(*schedules))
+        count, m = parameter_count(self.place()), shape_of(self.data.x, "x")[0]
+        return {
+            "points": points,
+            "flops": 6.0 * count * m * self.training.evaluations(),
+            "bytes": 8 * (20 * count + m * sum(leaf.out_shape[-1] or 0 for leaf in self.place().leaves())),
+        }
