@@ -49,7 +49,7 @@ class DurableQueue:
         DBOS.register_queue(
             QUEUE,
             worker_concurrency=self._concurrency,
-            polling_interval_sec=0.05,
+            polling_interval_sec=0.1,
             on_conflict="always_update",
         )
 

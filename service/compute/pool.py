@@ -27,7 +27,7 @@ class Pool:
         self._launcher = Launcher(warm)
         self._size = size
         self._idle: deque[Worker] = deque()
-        self._lent: set[Worker] = set()
+        self._warm: set[Worker] = set()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -37,9 +37,10 @@ class Pool:
             self._add_one()
 
     def live(self) -> int:
-        """How many processes wait for work or are lent."""
+        """How many processes there are, at work or waiting for it."""
         with self._changed:
-            return sum(worker.alive() for worker in (*self._idle, *self._lent))
+            self._warm = {worker for worker in self._warm if worker.alive()}
+            return len(self._warm)
 
     def take(self) -> Worker:
         """A warm process, for good: another is started in its place. Waits until there is one."""
@@ -54,13 +55,9 @@ class Pool:
             NoWorker: none became free in `timeout` seconds.
         """
         worker = self._pop(timeout)
-        with self._changed:
-            self._lent.add(worker)
         try:
             yield worker
         finally:
-            with self._changed:
-                self._lent.discard(worker)
             if worker.idle and worker.alive():
                 self._push(worker)
             else:
@@ -68,9 +65,11 @@ class Pool:
                 self._add_one()
 
     def close(self) -> None:
-        """Kill the processes that wait, and start no more."""
+        """Kill all processes, and start no more."""
         with self._changed:
             self._closed = True
+            for worker in self._warm:
+                worker.kill()
             while self._idle:
                 self._idle.pop().close()
             self._changed.notify_all()
@@ -111,6 +110,8 @@ class Pool:
             except RuntimeError:  # the launcher was closed meanwhile
                 return
             else:
+                with self._changed:
+                    self._warm.add(worker)
                 self._push(worker)
                 return
 
@@ -126,16 +127,21 @@ class ProcessExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call `fn(message)` in a process; the future holds its answer, or raises as `Worker.call` does.
 
-        A call that takes longer than `patience` seconds loses its process.
+        A call that takes longer than `patience` seconds loses its process and raises TimeoutError.
         """
         return self._threads.submit(self._call, fn, *args, **kwargs)
 
     def _call(self, task: Callable[..., Any], request: Any) -> Any:
         with self._pool.lend(self._patience) as worker:
+            begin = time.monotonic()
             deadline = threading.Timer(self._patience, worker.kill)
             deadline.start()
             try:
                 return worker.call(task, request)
+            except WorkerDied:
+                if time.monotonic() - begin >= self._patience:
+                    raise TimeoutError from None
+                raise
             finally:
                 deadline.cancel()
 

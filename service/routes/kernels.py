@@ -1,0 +1,111 @@
+"""Kernels, computed while the client waits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Request, Response
+from pydantic import BaseModel, Field
+
+from ntkengine.kernels import KernelSpec
+from service.encoding import Array, Message, npy, npz
+from service.errors import ServiceError
+from service.routes.body import JSONRoute
+from service.routes.documentation import JSON_BODY, problems
+from service.routes.negotiation import negotiate
+from service.routes.responses import json_response
+from service.routes.services import UseServices
+from service.runs.limits import check_json_size
+from service.settings import Settings
+
+router = APIRouter(tags=["kernels"], route_class=JSONRoute)
+
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
+
+EXAMPLE = {
+    "summary": "The quadratic network of the notes at infinite width",
+    "value": {
+        "model": {
+            "parameterization": {"kind": "ntk"},
+            "layers": [
+                {"kind": "dense", "width": 1000, "W_law": {"kind": "uniform", "half_width": 1.0},
+                 "b_std": 1.0, "b_law": {"kind": "uniform", "half_width": 0.5}},
+                {"kind": "quadratic"},
+                {"kind": "dense", "width": 1, "W_law": {"kind": "uniform", "half_width": 1.0}},
+            ],
+        },
+        "x1": [[1.0], [-1.0]],
+        "of": {"kind": "infinite", "get": ["ntk"]},
+    },
+}  # fmt: skip
+
+
+class KernelAnswer(BaseModel):
+    """Kernel matrices, and how they were computed."""
+
+    kernels: dict[str, Any] = Field(
+        description="By name, `ntk` or `nngp`: nested lists of the shape below.",
+        examples=[{"ntk": [[1.49, 0.157], [0.157, 1.49]]}],
+    )
+    shape: list[int] = Field(description="Shape of each kernel.", examples=[[2, 2]])
+    dtype: str = Field(description="Precision of the computation.", examples=["float64"])
+    outputs: str = Field(description="What is kept of a pair's k x k block.", examples=["mean"])
+    method: dict[str, Any] = Field(
+        description="How, with `error_bound` and, if it is random, `stderr`.",
+        examples=[{"kind": "moments", "error_bound": 0.0, "stderr": None}],
+    )
+    plan: dict[str, Any] = Field(description="The implementation chosen, and its cost.")
+    scaling: dict[str, Any] | None = Field(
+        description="At infinite width: the power of the width whose coefficient "
+        "this is, and whether the kernel stays constant in training.",
+        examples=[{"width_power": 0, "constant_in_training": True}],
+    )
+    diagnostics: dict[str, Any] = Field(
+        description="Symmetry, smallest eigenvalue, condition number, entries clipped."
+    )
+    warnings: list[str] = Field(description="What one should know before using the numbers.", examples=[[]])
+    seconds: float = Field(description="Wall time of the computation.", examples=[0.004])
+
+
+@router.post(
+    "/kernel",
+    summary="Compute a kernel",
+    response_model=KernelAnswer,
+    responses={
+        200: {"description": "The kernels. `application/x-npy` holds the one kernel asked for, "
+              "`application/x-npz` all by name.", "content": {NPY: BINARY, NPZ: BINARY}},
+        **problems(*JSON_BODY, "not-acceptable", "worker-died", "unavailable"),
+    },
+)  # fmt: skip
+async def kernel(
+    request: Request,
+    spec: Annotated[KernelSpec, Body(openapi_examples={"quadratic": EXAMPLE})],
+    parts: UseServices,
+) -> Response:
+    """The NNGP and neural tangent kernel of a network on data: at infinite width or of a finite network."""
+    media = negotiate(request, [JSON, NPY, NPZ])
+    answer = await parts.kernels.compute(spec)
+    return _BY_MEDIA[media](answer, parts.settings)
+
+
+def _as_json(answer: Message, settings: Settings) -> Response:
+    check_json_size(sum(array.size for array in answer.arrays.values()), settings)
+    first: Array = next(iter(answer.arrays.values()))
+    return json_response({"kernels": answer.arrays, "shape": first.shape, **answer.header})
+
+
+def _as_npy(answer: Message, _settings: Settings) -> Response:
+    if len(answer.arrays) != 1:
+        names = ", ".join(answer.arrays)
+        hint = f"Ask for one kernel in /of/get, or accept {NPZ}."
+        raise ServiceError("not-acceptable", f"An .npy holds one array; these are {names}.", hint=hint)
+    (array,) = answer.arrays.values()
+    return Response(npy(array), media_type=NPY)
+
+
+def _as_npz(answer: Message, _settings: Settings) -> Response:
+    return Response(npz(answer.arrays), media_type=NPZ)
+
+
+_BY_MEDIA = {JSON: _as_json, NPY: _as_npy, NPZ: _as_npz}

@@ -1,0 +1,35 @@
+"""For those who operate the service."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from service.errors import ServiceError
+from service.routes.documentation import problems
+from service.routes.models import Health, Readiness, Version
+from service.routes.responses import json_response
+from service.routes.services import UseServices
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", summary="Is the process alive?", response_model=Health, responses=problems())
+async def healthz() -> Response:
+    """Answers as long as the process does."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/readyz", summary="Can it work?", response_model=Readiness, responses=problems("unavailable"))
+def readyz(parts: UseServices) -> Response:
+    """Checks the database, the disk, and that a computing process is alive."""
+    checks = parts.readiness()
+    wrong = [name for name, state in checks.items() if state != "ok"]
+    if wrong:
+        raise ServiceError("unavailable", f"Not ready: {', '.join(wrong)}.", checks=checks)
+    return json_response({"status": "ready", "checks": checks})
+
+
+@router.get("/version", summary="What runs here?", response_model=Version, responses=problems())
+async def version(parts: UseServices) -> Response:
+    """Versions of the program and of its tables."""
+    return json_response({"version": parts.version, "schema_version": parts.schema_version})

@@ -1,0 +1,269 @@
+"""Training runs: asked for, watched, stopped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from ntkengine.dynamics import RunSpec
+from ntkengine.experiments import EXPERIMENTS
+from ntkengine.spec import from_jsonable, to_jsonable
+from service.errors import Offence, ServiceError, invalid
+from service.routes.body import JSONRoute
+from service.routes.documentation import JSON_BODY, problems
+from service.routes.models import RUN_ID, RunList, RunSummary, RunView
+from service.routes.negotiation import negotiate
+from service.routes.responses import json_response
+from service.routes.services import UseServices
+from service.routes.views import full, summary
+from service.runs.events import RunEvent
+from service.runs.manager import Runs, Window
+from service.runs.states import Status
+from service.store.runs import StoredEvent
+
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=JSONRoute)
+
+SSE, NDJSON = "text/event-stream", "application/x-ndjson"
+PING_SECONDS = 15.0
+MOST_POINTS = 2000
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = SSE
+
+
+RunId = Annotated[str, Path(description="The run's id.", examples=[RUN_ID])]
+
+
+class ExperimentRun(BaseModel):
+    """An experiment of the catalogue, perhaps changed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    experiment: str = Field(description="Name of the experiment; GET /experiments lists them.")
+    overrides: dict[str, Any] = Field(
+        default={},
+        description="What to change in its spec: a merge patch (RFC 7396), in which null removes a key.",
+        examples=[{"training": {"learning_rate": 0.01}}],
+    )
+
+
+def _form(body: Any) -> str:
+    return "experiment" if hasattr(body, "keys") and "experiment" in body else "spec"
+
+
+NewRun = Annotated[
+    Annotated[RunSpec, Tag("spec")] | Annotated[ExperimentRun, Tag("experiment")], Discriminator(_form)
+]
+
+EXAMPLES: Any = {
+    "experiment": {
+        "summary": "An experiment of the catalogue",
+        "value": {"experiment": next(iter(EXPERIMENTS)), "overrides": {"record": [{"what": "loss"}]}},
+    },
+    "spec": {
+        "summary": "The quadratic network of the notes",
+        "value": {
+            "model": {"layers": [{"kind": "dense", "width": 10, "b_std": 1.0}, {"kind": "quadratic"},
+                                 {"kind": "dense", "width": 1}]},
+            "data": {"x": [[1.0], [-1.0]], "y": [[1.0], [1.0]], "x_test": [[0.5]]},
+            "training": {"kind": "gradient_descent", "learning_rate": 0.001, "steps": 5000},
+            "record": [{"what": "loss"}, {"what": "kernel", "schedule": {"kind": "every", "steps": 50}}],
+        },
+    },
+}  # fmt: skip
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Start a training run",
+    response_model=RunSummary,
+    responses={
+        202: {"headers": {"Location": {"description": "The run.", "schema": {"type": "string"}}}},
+        **problems(*JSON_BODY, "key-reused"),
+    },
+)
+def create(
+    body: Annotated[NewRun, Body(openapi_examples=EXAMPLES)],
+    parts: UseServices,
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255,
+               description="Repeating a request with its key returns the run that the first one started."),
+    ] = None,
+) -> Response:  # fmt: skip
+    """Queue a run; it starts when a process is free, and survives crashes of its process and the server."""
+    spec, experiment = _resolve(body)
+    run = summary(parts.runs.submit(spec, experiment, idempotency_key))
+    return json_response(run, 202, {"Location": run["links"]["self"]})
+
+
+def _resolve(body: RunSpec | ExperimentRun) -> tuple[RunSpec, str | None]:
+    if not isinstance(body, ExperimentRun):
+        return body, None
+    experiment = EXPERIMENTS.get(body.experiment)
+    if experiment is None:
+        hint = f"Use one of {', '.join(EXPERIMENTS)}."
+        wrong = Offence(
+            pointer="/experiment", detail="There is no such experiment.", got=body.experiment, hint=hint
+        )
+        raise ServiceError("invalid", f"There is no experiment {body.experiment!r}.", offences=[wrong])
+    merged = _merge_patch(to_jsonable(experiment.spec), body.overrides)
+    try:
+        return from_jsonable(RunSpec, merged), body.experiment
+    except ValidationError as error:
+        located = [{**e, "loc": ("body", "overrides", *e["loc"])} for e in error.errors()]
+        raise invalid(located, {"overrides": merged}) from None
+
+
+def _merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not hasattr(patch, "items"):
+        return patch
+    merged = dict(target) if hasattr(target, "items") else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = _merge_patch(merged.get(key), value)
+    return merged
+
+
+@router.get("", summary="List runs", response_model=RunList, responses=problems("invalid"))
+def list_runs(
+    parts: UseServices,
+    status: Annotated[Status | None, Query(description="Only runs with this status.")] = None,
+    experiment: Annotated[str | None, Query(description="Only runs of this experiment.")] = None,
+    order: Annotated[Literal["newest", "oldest"], Query(description="Which come first.")] = "newest",
+    cursor: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500, description="Most runs of a page.")] = 50,
+) -> Response:
+    """Runs, page by page; a run that is added meanwhile never moves others between pages."""
+    wanted = {"status": status, "experiment": experiment}
+    filters = {name: value for name, value in wanted.items() if value is not None}
+    page = parts.runs.page(filters, order, cursor, limit)
+    return json_response({"runs": [summary(row) for row in page.rows], "next": page.next_cursor})
+
+
+@router.get(
+    "/{run_id}", summary="Show a run", response_model=RunView, responses=problems("not-found", "invalid")
+)
+def show(
+    run_id: RunId,
+    parts: UseServices,
+    fields: Annotated[
+        str | None, Query(description="Quantities wanted, by commas; empty for none, left out for all.")
+    ] = None,
+    from_step: Annotated[int, Query(ge=0, description="First step wanted.")] = 0,
+    every: Annotated[int, Query(ge=1, description="Give every n-th value only.")] = 1,
+    max_points: Annotated[
+        int, Query(ge=2, le=100_000, description="Most values of a quantity; above, they are evenly thinned.")
+    ] = MOST_POINTS,
+) -> Response:
+    """A run's status, spec, progress, and what it has recorded so far."""
+    run = parts.runs.get(run_id)
+    names = None if fields is None else [name for name in fields.split(",") if name]
+    series = parts.runs.series(run_id, Window(names, from_step, every, max_points))
+    return json_response(full(run, series, every))
+
+
+@router.get(
+    "/{run_id}/events",
+    summary="Watch a run",
+    response_class=EventStream,
+    responses={
+        200: {
+            "description": "The events as they come, until the run ends. An SSE id is the event's `seq`.",
+            "model": RunEvent,
+            "content": {NDJSON: {"schema": {"type": "string"}}},
+        },
+        204: {"description": "The run has ended and nothing follows: do not connect again."},
+        **problems("not-found", "not-acceptable", "invalid"),
+    },
+)
+async def events(
+    request: Request,
+    run_id: RunId,
+    parts: UseServices,
+    after: Annotated[
+        int | None,
+        Query(ge=-1, description="Give what follows this `seq`; left out or -1: from the first event."),
+    ] = None,
+    last_event_id: Annotated[
+        int | None, Header(ge=-1, description="As `after`; browsers send it when they connect again.")
+    ] = None,
+) -> Response:
+    """Everything that happens in a run, from its first event, whenever one joins.
+
+    `started`, then `point`s, one `progress` for each segment, at the end `finished`, `failed` or `cancelled`.
+    """
+    media = negotiate(request, [SSE, NDJSON])
+    await run_in_threadpool(parts.runs.get, run_id)
+    begin = last_event_id if last_event_id is not None else after if after is not None else -1
+    if await run_in_threadpool(parts.runs.nothing_follows, run_id, begin):
+        return Response(status_code=204)
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(parts.runs, run_id, begin, *_WIRE[media]), 200, headers, media)
+
+
+async def _stream(runs: Runs, run_id: str, after: int, line: Any, idle: bytes) -> AsyncIterator[bytes]:
+    async for batch in runs.follow(run_id, after, PING_SECONDS):
+        yield b"".join(line(event) for event in batch) or idle
+
+
+def _sse(event: StoredEvent) -> bytes:
+    return format_sse_event(data_str=event.text, event=event.kind, id=str(event.seq))
+
+
+def _ndjson(event: StoredEvent) -> bytes:
+    return event.text.encode() + b"\n"
+
+
+_WIRE = {SSE: (_sse, KEEPALIVE_COMMENT), NDJSON: (_ndjson, b"\n")}
+
+
+@router.get(
+    "/{run_id}/arrays/{digest}",
+    summary="Fetch a large recorded array",
+    response_class=Response,
+    responses={
+        200: {"description": "The array as .npy.",
+              "content": {"application/x-npy": {"schema": {"type": "string", "format": "binary"}}}},
+        **problems("not-found", "invalid"),
+    },
+)  # fmt: skip
+def array(
+    run_id: RunId,
+    digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The digest that the event named.")],
+    parts: UseServices,
+) -> Response:
+    """An array that was too large for an event."""
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "immutable"}
+    return Response(parts.runs.array(run_id, digest), 200, headers, "application/x-npy")
+
+
+@router.post(
+    "/{run_id}/cancel",
+    summary="Stop a run",
+    response_model=RunSummary,
+    responses=problems("not-found", "already-ended"),
+)
+def cancel(run_id: RunId, parts: UseServices) -> Response:
+    """Stop a run at once, keeping what it recorded."""
+    return json_response(summary(parts.runs.cancel(run_id)))
+
+
+@router.delete("/{run_id}", status_code=204, summary="Stop and forget a run", responses=problems("not-found"))
+def delete(run_id: RunId, parts: UseServices) -> Response:
+    """Stop a run if it has not ended, and remove all that it recorded."""
+    parts.runs.delete(run_id)
+    return Response(status_code=204)

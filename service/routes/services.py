@@ -1,0 +1,33 @@
+"""What handlers work with: put into the application by its composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.runs.kernels import Kernels
+from service.runs.manager import Runs
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The service's parts, as handlers see them."""
+
+    settings: Settings
+    runs: Runs
+    kernels: Kernels
+    readiness: Callable[[], dict[str, str]]
+    version: str
+    schema_version: int
+
+
+def services(request: Request) -> Services:
+    """The parts behind the application that serves this request."""
+    return cast("Services", request.app.state.services)
+
+
+UseServices = Annotated[Services, Depends(services)]

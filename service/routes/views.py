@@ -1,0 +1,78 @@
+"""Rows as answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from service.runs.states import Status
+from service.store.runs import Row, Series
+
+
+def links(run_id: str) -> dict[str, str]:
+    """Where to go on from a run."""
+    here = f"/runs/{run_id}"
+    return {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
+
+
+def summary(run: Row) -> dict[str, Any]:
+    """A RunSummary."""
+    facts = json.loads(run["facts"])
+    return {
+        **{name: run[name] for name in ("id", "status", "outcome", "experiment")},
+        **{name: run[name] for name in ("created_at", "started_at", "ended_at")},
+        **{name: facts.get(name) for name in ("rate_factor", "time_per_step", "time_unit")},
+        "meaning": Status(run["status"]).meaning,
+        "progress": {
+            "fraction": run["progress"],
+            "segments": run["segment"],
+            **{name: run[name] for name in ("step", "time", "points", "seconds_left", "crashes")},
+        },
+        "error": json.loads(run["error"] or "null"),
+        "links": links(run["id"]),
+    }
+
+
+def full(run: Row, series: dict[str, Series], asked_every: int) -> dict[str, Any]:
+    """A RunView."""
+    return {
+        **summary(run),
+        "spec": json.loads(run["spec"]),
+        "detail": json.loads(run["detail"] or "null"),
+        "series": {name: _series(values, asked_every) for name, values in series.items()},
+    }
+
+
+def _series(found: Series, asked_every: int) -> dict[str, Any]:
+    value = _columns(found.values)
+    return {
+        "step": found.steps,
+        "time": found.times,
+        "shape": _shape(value),
+        "value": value,
+        "total": found.total,
+        "every": found.every,
+        "thinned": found.every > asked_every,
+    }
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a value has named parts; a reference to an array is one value."""
+    return hasattr(value, "items") and value.get("kind") != "array"
+
+
+def _columns(values: list[Any]) -> Any:
+    """Values with parts as one list per part."""
+    if not values or not _is_record(values[0]):
+        return values
+    return {name: _columns([value[name] for value in values]) for name in values[0]}
+
+
+def _shape(value: Any) -> Any:
+    if hasattr(value, "items"):
+        return {name: _shape(part) for name, part in value.items()}
+    if value and hasattr(value[0], "items"):
+        return None
+    return list(np.shape(value))

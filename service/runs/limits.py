@@ -1,0 +1,85 @@
+"""Limits, checked on a spec before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ntkengine.data import shape_of
+from ntkengine.dynamics import RunSpec
+from ntkengine.errors import ResourceError
+from ntkengine.kernels import KernelSpec
+from ntkengine.model import Model
+from ntkengine.spec import to_jsonable
+from service.settings import Settings
+
+
+def check_model(model: Model, settings: Settings) -> None:
+    """Refuse a network that is too wide or too deep.
+
+    Raises:
+        ResourceError: with the layer's pointer, the estimate and the limit.
+    """
+    layers = list(_layers("/model", to_jsonable(model)))
+    _check("/model/layers", "layers", len(layers), settings.max_depth)
+    for pointer, layer in layers:
+        _check(f"{pointer}/width", "width", layer.get("width") or 0, settings.max_width)
+
+
+def check_kernel(spec: KernelSpec, settings: Settings) -> None:
+    """Refuse a kernel that would take too long for an answer while the client waits, or too much memory.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    check_model(spec.model, settings)
+    for name, inputs in (("x1", spec.x1), ("x2", spec.x2)):
+        rows = 0 if inputs is None else shape_of(inputs, "x")[0]
+        _check(f"/{name}", "points", rows, settings.max_points)
+    plan = spec.plan()
+    _check("", "flops", plan.flops, settings.max_flops)
+    _check("", "bytes", plan.bytes, settings.max_bytes)
+
+
+def check_run(spec: RunSpec, settings: Settings) -> None:
+    """Refuse a run that would take too long or too much memory.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    check_model(spec.model, settings)
+    _check("/data/x", "points", shape_of(spec.data.x, "x")[0], settings.max_job_points)
+    plan = spec.plan()
+    _check("/training", "flops", plan["flops"], settings.max_job_flops)
+    _check("", "bytes", plan["bytes"], settings.max_bytes)
+
+
+def check_json_size(numbers: int, settings: Settings) -> None:
+    """Refuse to write very many numbers as text.
+
+    Raises:
+        ResourceError: it is over the limit.
+    """
+    hint = "Accept application/x-npy or application/x-npz."
+    _check("", "numbers in JSON", numbers, settings.max_json_numbers, hint)
+
+
+def _layers(pointer: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every layer, nested ones too: the objects that stand in lists."""
+    for key, inner in value.items() if hasattr(value, "items") else enumerate(value):
+        here = f"{pointer}/{key}"
+        if hasattr(inner, "items") and not hasattr(value, "items"):
+            yield here, inner
+        if hasattr(inner, "items") or hasattr(inner, "append"):
+            yield from _layers(here, inner)
+
+
+def _check(pointer: str, what: str, found: float, most: float, hint: str | None = None) -> None:
+    if found > most:
+        raise ResourceError(
+            f"{what}: {found:g}, at most {most:g} are allowed",
+            pointer=pointer,
+            hint=hint or f"Ask for at most {most:g}, or have the operator raise the limit.",
+            estimate={what: found},
+            limit={what: most},
+        )

@@ -1,0 +1,37 @@
+"""Two servers for all tests that ask one something."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.service.server import Server
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that works with the real engine."""
+    yield from serve(Server(tmp_path_factory.mktemp("engine"), "engine", NTK_SEGMENT_SECONDS="0.2"))
+
+
+@pytest.fixture(scope="session")
+def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose runs take no time: for all that does not depend on what they compute."""
+    yield from serve(Server(tmp_path_factory.mktemp("double"), "double", NTK_CONCURRENT_RUNS="2"))
+
+
+def serve(server: Server) -> Iterator[Server]:
+    """The server, from its start to its end."""
+    server.start()
+    yield server
+    assert server.stop() in {0, -signal.SIGTERM}, server.log.read_text()  # uvicorn passes the signal on
+    server.close()
+
+
+@pytest.fixture
+def client(double: Server) -> httpx.Client:
+    """A client of the server that works with the double."""
+    return double.client

@@ -1,0 +1,129 @@
+"""A real server in a process of its own, for tests that watch it from outside, kill it and start it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+PATIENCE = 30.0
+
+JSONObject = dict[str, Any]
+
+
+def eventually(probe: Callable[[], T | None], patience: float = PATIENCE) -> T:
+    """What `probe` returns once that is true."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        found = probe()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{probe} did not come true in {patience} seconds")
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def children(pid: int) -> list[int]:
+    """The processes started by `pid`, from whichever thread."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+class Server:
+    """A server that works with the engine or the double, with settings of its own."""
+
+    def __init__(self, data_dir: Path, work: str, **environment: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.log = data_dir / "server.log"
+        self._work = work
+        self._environment = {
+            "NTK_DATA_DIR": str(data_dir / "data"),
+            "NTK_PORT": str(self.port),
+            "NTK_LOG_LEVEL": "info",
+            **environment,
+        }
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def start(self) -> None:
+        environment = {**os.environ, **self._environment}
+        with self.log.open("a") as log:
+            command = [sys.executable, "-m", "tests.service.serve", self._work]
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        eventually(self._ready)
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, self.log.read_text()
+        try:
+            return self.client.get("/readyz").is_success
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(PATIENCE)
+
+    def close(self) -> None:
+        self.client.close()
+        self.kill()
+
+    def create(self, body: JSONObject, **headers: str) -> str:
+        answer = self.client.post("/runs", json=body, headers=headers)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def show(self, run_id: str, **query: Any) -> JSONObject:
+        answer = self.client.get(f"/runs/{run_id}", params=query)
+        assert answer.status_code == 200, answer.text
+        found: JSONObject = answer.json()
+        return found
+
+    def events(self, run_id: str, after: int = -1) -> Iterator[JSONObject]:
+        """The run's events as they arrive, until its end."""
+        headers = {"Accept": "application/x-ndjson"}
+        with self.client.stream(
+            "GET", f"/runs/{run_id}/events", params={"after": after}, headers=headers
+        ) as answer:
+            for line in answer.iter_lines():
+                if line:
+                    yield json.loads(line)
+
+    def process_of(self, run_id: str, attempt: int = 1) -> int:
+        """The process of the run's n-th attempt, once it has begun."""
+
+        def logged() -> int | None:
+            pids = re.findall(rf"run {re.escape(run_id)}: process (\d+)", self.log.read_text())
+            return int(pids[attempt - 1]) if len(pids) >= attempt else None
+
+        return eventually(logged)
+
+    def reach(self, run_id: str, points: int) -> None:
+        """Return when the run has recorded so many points."""
+        eventually(lambda: self.show(run_id, fields="")["progress"]["points"] >= points)
