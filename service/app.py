@@ -23,7 +23,7 @@ from service.compute.pool import Pool, ProcessExecutor
 from service.compute.processes import RunProcesses
 from service.compute.worker import Stream, Task, Warm
 from service.routes import experiments, kernels, operations, responses, runs
-from service.routes.documentation import describe_problems
+from service.routes.documentation import describe_answers
 from service.routes.requests import RequestIds
 from service.routes.services import Services
 from service.runs import child
@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
     responses.install(app)
     for noun in (kernels, runs, experiments, operations):
         app.include_router(noun.router)
-    describe_problems(app)
+    describe_answers(app)
     web.mount(app)
     return app
 

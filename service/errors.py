@@ -89,9 +89,15 @@ class Problem(BaseModel):
     hint: str = Field(description="What to do.", examples=["Use a positive width."])
     instance: str = Field(description="The request's id, to find it in the logs.", examples=["c2f1e0a9"])
     errors: list[Offence] = Field(default=[], description="Each thing that is wrong with the request.")
-    estimate: dict[str, Any] | None = Field(default=None, description="too-costly: what the work would cost.")
-    limit: dict[str, Any] | None = Field(default=None, description="too-costly: the limits it is over.")
-    checks: dict[str, Any] | None = Field(default=None, description="unavailable: what is and is not ready.")
+    estimate: dict[str, Any] | None = Field(
+        default=None, description="too-costly: what the work would cost.", examples=[{"flops": 1e13}]
+    )
+    limit: dict[str, Any] | None = Field(
+        default=None, description="too-costly: the limits it is over.", examples=[{"flops": 2e11}]
+    )
+    checks: dict[str, Any] | None = Field(
+        default=None, description="unavailable: what is and is not ready.", examples=[{"disk": "ok"}]
+    )
 
 
 class ServiceError(Exception):

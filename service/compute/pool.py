@@ -29,7 +29,7 @@ class Pool:
         self._idle: deque[Worker] = deque()
         self._warm: set[Worker] = set()
         self._changed = threading.Condition()
-        self._closed = False
+        self._closed = threading.Event()
 
     def start(self) -> None:
         """Begin to warm the processes; returns at once."""
@@ -67,7 +67,7 @@ class Pool:
     def close(self) -> None:
         """Kill all processes, and start no more."""
         with self._changed:
-            self._closed = True
+            self._closed.set()
             for worker in self._warm:
                 worker.kill()
             while self._idle:
@@ -78,9 +78,9 @@ class Pool:
     def _pop(self, timeout: float | None) -> Worker:
         with self._changed:
             while True:
-                if not self._changed.wait_for(lambda: self._idle or self._closed, timeout):
+                if not self._changed.wait_for(lambda: self._idle or self._closed.is_set(), timeout):
                     raise NoWorker("all processes are busy")
-                if self._closed:
+                if self._closed.is_set():
                     raise NoWorker("the pool is closed")
                 worker = self._idle.popleft()
                 if worker.alive():
@@ -90,7 +90,7 @@ class Pool:
 
     def _push(self, worker: Worker) -> None:
         with self._changed:
-            if not self._closed:
+            if not self._closed.is_set():
                 self._idle.append(worker)
                 self._changed.notify()
                 return
@@ -100,11 +100,13 @@ class Pool:
         threading.Thread(target=self._warm_one, name="warming", daemon=True).start()
 
     def _warm_one(self) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 worker = self._launcher.start()
                 worker.wait_until_warm()
             except WorkerDied as death:
+                if self._closed.is_set():
+                    return
                 logger.warning("a new process did not come up (%s); trying again", death)
                 time.sleep(1)
             except RuntimeError:  # the launcher was closed meanwhile

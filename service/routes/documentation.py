@@ -12,6 +12,8 @@ from service.errors import KINDS, Problem
 Responses = dict[int | str, dict[str, Any]]
 
 PROBLEM_JSON = "application/problem+json"
+STREAMS = {"text/event-stream", "application/x-ndjson"}
+TEXT = {"type": "string"}
 
 
 def problems(*kinds: str) -> Responses:
@@ -33,8 +35,8 @@ JSON_BODY = (
 )
 
 
-def describe_problems(app: FastAPI) -> None:
-    """Have the OpenAPI document tell of problems as they really are."""
+def describe_answers(app: FastAPI) -> None:
+    """Have the OpenAPI document tell of problems and streams as they really are."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -51,9 +53,13 @@ def describe_problems(app: FastAPI) -> None:
 
 
 def _as_sent(responses: dict[str, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The responses under the media type of problems, without the framework's own that we never send."""
+    """The responses under the media types they have, without the framework's own that we never send."""
     for status, response in responses.items():
         content = response.get("content", {})
+        if content.keys() >= STREAMS:
+            schema = content["text/event-stream"]["schema"]
+            item = {name: value for name, value in schema.items() if name != "type"}
+            response["content"] = {media: {"schema": TEXT, "itemSchema": item} for media in STREAMS}
         if int(status) >= 400 and content:
             (body,) = content.values()
             if body["schema"].get("$ref", "").endswith("/HTTPValidationError"):

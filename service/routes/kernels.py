@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from ntkengine.kernels import KernelSpec
 from service.encoding import Array, Message, npy, npz
@@ -55,14 +56,18 @@ class KernelAnswer(BaseModel):
         description="How, with `error_bound` and, if it is random, `stderr`.",
         examples=[{"kind": "moments", "error_bound": 0.0, "stderr": None}],
     )
-    plan: dict[str, Any] = Field(description="The implementation chosen, and its cost.")
+    plan: dict[str, Any] = Field(
+        description="The implementation chosen, and its cost.",
+        examples=[{"implementation": "closed_form", "flops": 1240.0, "bytes": 256}],
+    )
     scaling: dict[str, Any] | None = Field(
         description="At infinite width: the power of the width whose coefficient "
         "this is, and whether the kernel stays constant in training.",
         examples=[{"width_power": 0, "constant_in_training": True}],
     )
     diagnostics: dict[str, Any] = Field(
-        description="Symmetry, smallest eigenvalue, condition number, entries clipped."
+        description="Symmetry, smallest eigenvalue, condition number, entries clipped.",
+        examples=[{"symmetric": True, "lambda_min": 1.33, "condition_number": 1.24, "clipped": 0}],
     )
     warnings: list[str] = Field(description="What one should know before using the numbers.", examples=[[]])
     seconds: float = Field(description="Wall time of the computation.", examples=[0.004])
@@ -85,8 +90,8 @@ async def kernel(
 ) -> Response:
     """The NNGP and neural tangent kernel of a network on data: at infinite width or of a finite network."""
     media = negotiate(request, [JSON, NPY, NPZ])
-    answer = await parts.kernels.compute(spec)
-    return _BY_MEDIA[media](answer, parts.settings)
+    answer = await parts.kernels.compute(spec, as_text=media == JSON)
+    return await run_in_threadpool(_BY_MEDIA[media], answer, parts.settings)
 
 
 def _as_json(answer: Message, settings: Settings) -> Response:

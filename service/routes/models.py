@@ -56,8 +56,8 @@ class RunSummary(Answer):
         description="Training time in a step; null for gradient flow.", examples=[0.001]
     )
     time_unit: str | None = Field(description="What training time counts.", examples=["gradient-flow time"])
-    error: RunError | None = Field(description="Why it failed, if it did.")
-    links: Links = Field(description="Where to go on from here.")
+    error: RunError | None = Field(description="Why it failed, if it did.", examples=[None])
+    links: Links = Field(description="Addresses to go on from here.")
 
 
 class SeriesView(Answer):
@@ -71,7 +71,8 @@ class SeriesView(Answer):
         description="Shape of `value`; null where the values are references.", examples=[[2, 3, 3]]
     )
     value: Any = Field(
-        description="The values, first axis time; an object of such lists where a quantity has parts."
+        description="The values, first axis time; an object of such lists where a quantity has parts.",
+        examples=[[0.5, 0.125]],
     )
     total: int = Field(description="How many values there are in the window asked for.", examples=[100001])
     every: int = Field(
@@ -85,8 +86,13 @@ class SeriesView(Answer):
 class RunView(RunSummary):
     """A run with its spec and what it recorded."""
 
-    spec: dict[str, Any] = Field(description="What was asked for, with all defaults filled in.")
-    detail: dict[str, Any] | None = Field(description="What the trainer reported at the end.")
+    spec: dict[str, Any] = Field(
+        description="What was asked for, defaults filled in.", examples=[{"seed": 0}]
+    )
+    detail: dict[str, Any] | None = Field(
+        description="What the trainer reported at the end.",
+        examples=[{"method": "DOP853", "evaluations": 212}],
+    )
     series: dict[str, SeriesView] = Field(description="The trajectories, by quantity.")
 
 
@@ -108,7 +114,9 @@ class ExperimentView(Answer):
         description="What it shows, in a sentence.", examples=["The kernel moves while it trains."]
     )
     expect: list[str] = Field(description="What to expect.", examples=[["The loss falls below 1e-12."]])
-    spec: dict[str, Any] = Field(description="The run's spec: change it and post it to /runs.")
+    spec: dict[str, Any] = Field(
+        description="The run's spec: change it and post it to /runs.", examples=[{"seed": 0}]
+    )
 
 
 class ExperimentList(Answer):

@@ -12,7 +12,7 @@ from service.compute.pool import NoWorker
 from service.compute.worker import Task, TaskFailed, WorkerDied
 from service.encoding import Message
 from service.errors import ServiceError, from_parts
-from service.runs.limits import check_kernel
+from service.runs.limits import check_json_size, check_kernel, least_numbers
 from service.settings import Settings
 
 
@@ -24,8 +24,8 @@ class Kernels:
         self._task = task
         self._settings = settings
 
-    async def compute(self, spec: KernelSpec) -> Message:
-        """The kernels by name, and how they were computed.
+    async def compute(self, spec: KernelSpec, *, as_text: bool) -> Message:
+        """The kernels by name, and how they were computed; `as_text`: they are to be written as JSON.
 
         Raises:
             EngineError: the spec does not hold together, or the work is over a limit.
@@ -33,6 +33,8 @@ class Kernels:
         """
         spec.check()
         check_kernel(spec, self._settings)
+        if as_text:
+            check_json_size(least_numbers(spec), self._settings)
         future = self._executor.submit(self._task, Message(to_jsonable(spec)))
         try:
             return await asyncio.wrap_future(future)

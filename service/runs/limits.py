@@ -54,6 +54,12 @@ def check_run(spec: RunSpec, settings: Settings) -> None:
     _check("", "bytes", plan["bytes"], settings.max_bytes)
 
 
+def least_numbers(spec: KernelSpec) -> int:
+    """How many numbers the kernels have at least, known before they are computed: one for each pair."""
+    rows = shape_of(spec.x1, "x")[0]
+    return rows * (rows if spec.x2 is None else shape_of(spec.x2, "x")[0]) * len(spec.of.get)
+
+
 def check_json_size(numbers: int, settings: Settings) -> None:
     """Refuse to write very many numbers as text.
 

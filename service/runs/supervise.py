@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # The newest and, should that be damaged, the one before.
 KEPT_CHECKPOINTS = 2
+PLACE = ("step", "time")
 
 
 class Overtaken(Exception):
@@ -90,10 +91,9 @@ class Supervisor:
             self._crashed(run_id, str(death))
         except TaskFailed as failure:
             known = from_parts(failure.parts)
-            pointer = known.offences[0].pointer if known.offences else None
-            self._fail(
-                run_id, RunError(category=known.kind, detail=known.detail, pointer=pointer, hint=known.hint)
-            )
+            where = known.offences[0].pointer if known.offences else None
+            error = RunError(category=known.kind, detail=known.detail, pointer=where, hint=known.hint)
+            self._fail(run_id, error)
 
     def _drive(self, run_id: str, worker: Worker) -> None:
         """Train from the newest intact checkpoint on.
@@ -109,14 +109,18 @@ class Supervisor:
         known = run["points"] - points_before
         recent = deque(checkpoint.digest for checkpoint in reversed(checkpoints))
         estimate = TimeLeft(run["progress"])
+        place = {name: run[name] for name in PLACE}
         logger.info("run %s: process %d, from segment %d", run_id, worker.pid, run["segment"])
         messages = worker.stream(self._trainer, self._job(run, digest))
         for segment, message in enumerate(messages, start=run["segment"]):
-            points = message.header["points"]
-            left = estimate(message.header["progress"])
-            self._commit(run_id, segment, message.header, points[known:], left)
-            known = max(0, known - len(points))
-            recent.append(message.header["checkpoint"])
+            told = message.header
+            points = told["points"][known:]
+            known = max(0, known - len(told["points"]))
+            if points:
+                place = {name: points[-1][name] for name in PLACE}
+            reached = {**place, "seconds_left": estimate(told["progress"])}
+            self._commit(run_id, segment, told, points, reached)
+            recent.append(told["checkpoint"])
             while len(recent) > KEPT_CHECKPOINTS:
                 self._files.of(run_id).drop_checkpoint(recent.popleft())
 
@@ -136,15 +140,10 @@ class Supervisor:
             }
         )
 
-    def _commit(
-        self, run_id: str, segment: int, told: Mapping[str, Any], points: Sequence[Any], left: float | None
-    ) -> None:
+    def _commit(self, run_id: str, segment: int, told: Row, points: Sequence[Any], reached: Row) -> None:
         """One segment, durably and at once: its points, its progress, its checkpoint, perhaps the end."""
-        reached = {name: points[-1][name] for name in ("step", "time")} if points else {}
-        changes: dict[str, Any] = {
-            **reached, "segment": segment + 1, "progress": told["progress"], "seconds_left": left,
-        }  # fmt: skip
-        progress = Progress(segment=segment, fraction=told["progress"], seconds_left=left, **reached)
+        changes: dict[str, Any] = {**reached, "segment": segment + 1, "progress": told["progress"]}
+        progress = Progress(segment=segment, fraction=told["progress"], **reached)
         new = [NewEvent(kind="point", **point) for point in points] + [progress.to_store()]
         if told["outcome"] is not None:
             new.append(Finished(outcome=told["outcome"], detail=told["detail"]).to_store())

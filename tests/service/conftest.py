@@ -14,7 +14,7 @@ from tests.service.server import Server
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that works with the real engine."""
-    yield from serve(Server(tmp_path_factory.mktemp("engine"), "engine", NTK_SEGMENT_SECONDS="0.2"))
+    yield from serve(Server(tmp_path_factory.mktemp("engine"), "engine", NTK_SEGMENT_SECONDS="0.1"))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from service.app import Lock
 from service.routes.documentation import PROBLEM_JSON
-from tests.service.server import JSONObject, Server
+from tests.service.server import JSONObject
 
 
 def test_probes(client: httpx.Client) -> None:
@@ -53,10 +53,11 @@ def test_all_is_documented(client: httpx.Client) -> None:
                 assert list(response["content"]) == [PROBLEM_JSON], (name, status)
     for model, schema in document["components"]["schemas"].items():
         assert schema.get("description"), model
+        for name, field in schema.get("properties", {}).items():
+            assert field.get("description") or name in {"kind", "what"}, (model, name)
 
 
-def test_examples_in_the_documentation_run(engine: Server) -> None:
-    client = engine.client
+def test_examples_in_the_documentation_run(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     for name, operation in operations(document):
         content = operation.get("requestBody", {}).get("content", {})
