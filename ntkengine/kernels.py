@@ -183,7 +183,7 @@ def compute_kernel(spec: KernelSpec) -> KernelResult:
     >>> from ntkengine import Dense, Model, Relu
     >>> model = Model(layers=(Dense(), Relu(), Dense(width=1)))
     >>> result = compute_kernel(KernelSpec(model=model, x1=[[3.0, 4.0]]))
-    >>> result.kernels["nngp"].tolist()  # |x|^2 / 2d
+    >>> result.kernels["nngp"].round(12).tolist()  # |x|^2 / 2d
     [[6.25]]
     """
     import torch

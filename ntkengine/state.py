@@ -120,8 +120,8 @@ class KernelState:
         d = x1.shape[-1]
         pair = x1 @ x2.T / d
         first, second = ((x * x).sum(-1) / d for x in (x1, x2))
-        if symmetric:  # a matrix product need not be symmetric to the last bit
-            pair = ((pair + pair.T) / 2).diagonal_scatter(first)
+        if symmetric:  # a matrix product sums in another order
+            pair = pair.diagonal_scatter(first)
         return cls(
             nngp=Graded((pair, first, second)),
             ntk=Graded((torch.zeros_like(pair),)),
@@ -130,6 +130,17 @@ class KernelState:
             symbolic=symbolic,
             inputs=(x1, x2),
         )
+
+    def mirrored(self) -> KernelState:
+        """The state of one set of inputs, symmetric to the last bit: elementwise functions need not give
+        that by themselves, for they round differently in the vector lanes and in what is left over."""
+
+        def mirror(square: Tensor) -> Tensor:
+            return square.triu() + square.triu(1).T
+
+        pair, *diagonals = self.nngp.values
+        nngp = Graded((mirror(pair), *diagonals), self.nngp.power)
+        return replace(self, nngp=nngp, ntk=Graded((mirror(self.ntk.pair),), self.ntk.power))
 
     def known_inputs(self) -> tuple[Tensor, Tensor]:
         """The features of a state that are the network's inputs."""

@@ -52,6 +52,7 @@ class LossRecord(Record):
     """The training loss."""
 
     what: Literal["loss"] = "loss"
+    """Which quantity."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
 
@@ -65,6 +66,7 @@ class OutputsRecord(Record):
     """Outputs on the training inputs (m, k), and as `outputs_test` on the test inputs."""
 
     what: Literal["outputs"] = "outputs"
+    """Which quantity."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
 
@@ -77,6 +79,7 @@ class KernelRecord(Record):
     """The empirical NTK of the training inputs."""
 
     what: Literal["kernel"] = "kernel"
+    """Which quantity."""
     outputs: Outputs = "mean"
     """What is kept of the k x k block of a pair: `full` (m, m, k, k), `trace`, `mean` or `diagonal`."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
@@ -93,6 +96,7 @@ class SlopesRecord(Record):
     moves, and `predicted` by the kernel, `-sum_d Theta(x, x_d) dL/df(x_d)`."""
 
     what: Literal["slopes"] = "slopes"
+    """Which quantity."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
 
@@ -116,6 +120,7 @@ class WeightsRecord(Record):
 
     most_weights: ClassVar[int | None] = 4096
     what: Literal["weights"] = "weights"
+    """Which quantity."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
 

@@ -84,4 +84,4 @@ def fold(site: Site, x1: Tensor, x2: Tensor, *, symmetric: bool, symbolic: bool)
     state = KernelState.from_inputs(x1, x2, symmetric=symmetric, symbolic=symbolic)
     for part in parts:
         state = part.layer.rule(part, state)
-    return state
+    return state.mirrored() if symmetric else state

@@ -23,8 +23,8 @@ class Serial(Layer):
     """Layers in sequence, as one layer."""
 
     kind: Literal["serial"] = "serial"
-    layers: Annotated[tuple[AnyLayer, ...], Field(min_length=1)]
-    """The layers, first one first."""
+    # described here, for a docstring is lost when the class is rebuilt with the union that it is part of
+    layers: Annotated[tuple[AnyLayer, ...], Field(min_length=1, description="The layers, first one first.")]
 
     parts_field: ClassVar[str] = "layers"
 

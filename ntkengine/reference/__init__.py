@@ -1,0 +1,1 @@
+"""Slow, obvious oracles. Only tests import them."""

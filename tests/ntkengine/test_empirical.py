@@ -1,0 +1,143 @@
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ntkengine import Model, UnsupportedError, empirical_nngp, empirical_ntk
+from ntkengine.empirical import IMPLEMENTATIONS, plan
+from ntkengine.empirical.implementation import Work
+from ntkengine.outputs import OUTPUT_FORMS, Outputs
+from ntkengine.reference.one_hidden_layer import explicit_ntk
+from tests.cases import finite_cases, inputs, quadratic
+from tests.compare import assert_close
+
+FORMS: list[Outputs] = ["full", "trace", "mean", "diagonal"]
+
+
+@pytest.mark.parametrize("with_rates", [False, True])
+@pytest.mark.parametrize("model", finite_cases())
+def test_implementations_agree(model: Model, with_rates: bool) -> None:
+    network = model.network((4,), seed=1)
+    x1, x2 = inputs(6), inputs(5, seed=1)
+    for outputs in FORMS:
+        for other in (x2, None):
+            first, second = (
+                empirical_ntk(network, x1, other, outputs=outputs, implementation=name, with_rates=with_rates)
+                for name in IMPLEMENTATIONS
+            )
+            assert_close(first, second)
+
+
+def test_against_the_definition() -> None:
+    """`sum_p df_a(x)/dp df_b(x')/dp`, one gradient at a time."""
+    network = quadratic(5).network((2,), seed=2)
+    x = inputs(4, 2)
+    rows = []
+    for point in x:
+        gradient = torch.autograd.grad(network(point[None])[0, 0], list(network.trained().values()))
+        rows.append(torch.cat([part.flatten() for part in gradient]))
+    jacobian = torch.stack(rows)
+    assert_close(empirical_ntk(network, x), jacobian @ jacobian.T, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_against_the_formula_of_the_notes(name: str) -> None:
+    network = quadratic(50).network((1,), seed=0)
+    w, b, v = (p.numpy(force=True) for p in network.parameters())
+    x = np.array([[1.0], [-1.0], [0.3]])
+    expected = explicit_ntk(x, x, w.T, b, v[:, 0], 50**-0.5, lambda z: z**2, lambda z: 2 * z)
+    assert_close(empirical_ntk(network, torch.from_numpy(x), implementation=name), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(("placement", "share"), [("outside", 1.0), ("scaled", 1 / 50), ("inside_sum", 50.0)])
+def test_bias_placements_of_the_read_out(placement: str, share: float) -> None:
+    """b2 contributes `(df/db2)^2`: 1 outside, C^2 inside the scaling, (C N)^2 inside the sum; C = N^-1/2."""
+    x = inputs(3, 1)
+    kernels = []
+    for b_std in (None, 1.0):
+        layers = [*quadratic(50).layers]
+        dense: dict[str, Any] = {"kind": "dense", "width": 1, "b_std": b_std, "b_placement": placement}
+        from ntkengine.layers import Dense
+        from ntkengine.spec import from_jsonable
+
+        layers[2] = from_jsonable(Dense, dense)
+        kernels.append(empirical_ntk(Model(layers=tuple(layers)).network((1,), seed=0), x))
+    assert_close(kernels[1] - kernels[0], torch.full((3, 3), share, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("model", finite_cases())
+def test_forms_of_the_outputs(model: Model) -> None:
+    network = model.network((4,), seed=0)
+    k = cast("int", network.site.out_shape[-1])
+    for kernel in (empirical_ntk, empirical_nngp):
+        full, trace, mean, diagonal = (kernel(network, inputs(6), outputs=outputs) for outputs in FORMS)
+        assert full.shape == (6, 6, k, k)
+        assert_close(diagonal, torch.diagonal(full, dim1=2, dim2=3))
+        assert_close(trace, diagonal.sum(-1))
+        assert_close(mean, trace / k)
+        assert torch.equal(full, full.permute(1, 0, 3, 2))  # symmetric to the last bit
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 7),
+    budget=st.integers(1, 20_000),
+    name=st.sampled_from(sorted(IMPLEMENTATIONS)),
+)
+def test_properties(seed: int, n: int, budget: int, name: str) -> None:
+    """Positive semi-definite, equivariant under permutations, the same however it is chunked."""
+    network = quadratic(6).network((2,), seed=seed)
+    x = inputs(n, 2, seed=seed)
+    kernel = empirical_ntk(network, x, implementation=name)
+    low, high = torch.linalg.eigvalsh(kernel)[[0, -1]]
+    assert low >= -n * torch.finfo(torch.float64).eps * high
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    assert_close(empirical_ntk(network, x[order], implementation=name), kernel[order][:, order], rtol=1e-14)
+    assert_close(empirical_ntk(network, x, implementation=name, budget=budget), kernel, rtol=1e-14)
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    network = quadratic(4).network((1,), seed=0)
+    before = [p.clone() for p in network.parameters()]
+    for name in IMPLEMENTATIONS:
+        empirical_ntk(network, inputs(3, 1), implementation=name)
+    assert all(p.grad is None for p in network.parameters())
+    assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+    assert not network.layers[0]._forward_hooks
+
+
+def test_float32() -> None:
+    x = inputs(5, 2)
+    exact = empirical_ntk(quadratic(20).network((2,), seed=0), x)
+    network = quadratic(20).network((2,), seed=0, dtype=torch.float32)
+    for name in IMPLEMENTATIONS:
+        single = empirical_ntk(network, x.float(), implementation=name)
+        assert single.dtype == torch.float32
+        assert_close(single, exact.float())
+
+
+def work(n: int, k: int, outputs: Outputs = "full") -> Work:
+    return Work(n, n, k, 8, OUTPUT_FORMS[outputs])
+
+
+def test_the_plan_keeps_to_its_budget() -> None:
+    site = quadratic(1000).place((20,))
+    chosen = plan(site, work(5000, 1), implementation="jacobian_contraction", budget=10**8)
+    assert 1 <= chosen.chunk < 5000
+    assert chosen.bytes - work(5000, 1).result_bytes <= 10**8
+    assert plan(site, work(10, 1), budget=10**8).chunk == 10
+
+
+def test_the_plan_takes_the_cheaper_one() -> None:
+    site = quadratic(1000).place((20,))
+    assert plan(site, work(500, 1)).implementation == "structured_derivatives"
+    assert plan(site, work(500, 1), implementation="jacobian_contraction").reason == "as asked"
+
+
+def test_unknown_implementation() -> None:
+    with pytest.raises(UnsupportedError, match="does not support"):
+        plan(quadratic(3).place((1,)), work(2, 1), implementation="guess")

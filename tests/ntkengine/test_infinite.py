@@ -1,0 +1,384 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from ntkengine import (
+    EngineError,
+    InfiniteKernel,
+    Model,
+    NumericalError,
+    empirical_nngp,
+    empirical_ntk,
+    infinite_kernel,
+)
+from ntkengine.activations import Activation
+from ntkengine.activations.moments import polynomial_dual
+from ntkengine.analysis import diagnose
+from ntkengine.layers import AnyLayer
+from ntkengine.reference.duals import expectation
+from ntkengine.spec import from_jsonable
+from ntkengine.state import Joint
+from tests.cases import (
+    ACTIVATIONS,
+    DEEP,
+    HALF,
+    SHALLOW,
+    UNIFORM,
+    inputs,
+    model,
+    named,
+    quadratic,
+    with_activation,
+)
+from tests.compare import assert_close
+
+POINTS = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+NORMAL = {"W_law": {"kind": "normal", "scale": 3**-0.5}, "b_law": {"kind": "normal", "scale": 12**-0.5}}
+
+
+def read_out(**fields: Any) -> dict[str, Any]:
+    return {"kind": "dense", "width": 1, "W_law": UNIFORM} | fields
+
+
+@pytest.mark.parametrize(
+    ("hidden", "diagonal", "off"),
+    [
+        ({}, 1073 / 720, 113 / 720),
+        (NORMAL, 235 / 144, 43 / 144),
+        ({"b_law": {"kind": "zero"}}, 49 / 45, 1 / 5),
+        ({"b_std": None}, 29 / 45, 29 / 45),
+    ],
+    ids=["uniform", "normal", "bias-from-zero", "no-bias"],
+)
+def test_numbers_of_the_notes(hidden: dict[str, Any], diagonal: float, off: float) -> None:
+    kernel = infinite_kernel(quadratic(**hidden), POINTS)
+    assert_close(kernel.ntk, [[diagonal, off], [off, diagonal]], rtol=1e-13)
+    assert kernel.method == "moments"
+
+
+@pytest.mark.parametrize(
+    ("law", "order"),
+    [(UNIFORM, 9), ({"kind": "laplace", "scale": 0.7}, 12), ({"kind": "rademacher", "scale": 0.8}, 2)],
+    ids=lambda each: each["kind"] if isinstance(each, dict) else str(each),
+)
+@pytest.mark.parametrize(
+    "activation", [a for a in ACTIVATIONS if a["kind"] in ("linear", "quadratic", "monomial")], ids=named
+)
+def test_any_first_law_against_its_nodes(law: dict[str, Any], order: int, activation: dict[str, Any]) -> None:
+    """The formula of science: expectations over the law of (w, b), by a product rule that is exact here."""
+    nodes, weights = rule(law, order)
+    grid = np.stack(np.meshgrid(nodes, nodes, nodes, indexing="ij"), -1).reshape(-1, 3)
+    probability = np.prod(np.stack(np.meshgrid(weights, weights, weights, indexing="ij"), -1), -1).ravel()
+    x = inputs(4, 2).numpy()
+    c_w, c_b, c_v = 1.1 / math.sqrt(2), 0.6, 0.9
+    z = c_w * grid[:, :2] @ x.T + c_b * grid[:, 2:]
+    layer: Activation = from_jsonable(AnyLayer, activation)
+    s, ds = values_and_derivatives(layer, z)
+    v2 = 1 / 3  # of the uniform read-out
+    theta = c_v**2 * (
+        np.einsum("p,pi,pj->ij", probability, s, s)
+        + v2 * np.einsum("p,pi,pj->ij", probability, ds, ds) * (c_w**2 * x @ x.T + c_b**2)
+    )
+    hidden = {"kind": "dense", "W_std": 1.1, "b_std": 0.6, "W_law": law, "b_law": law}
+    spec = model([hidden, activation, read_out(W_std=0.9)])
+    assert_close(infinite_kernel(spec, torch.from_numpy(x)).ntk, theta, rtol=1e-12)
+
+
+def rule(law: dict[str, Any], order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and probabilities of a quadrature rule that is exact for the moments used here."""
+    if law["kind"] == "uniform":
+        nodes, weights = np.polynomial.legendre.leggauss(order)
+        return nodes, weights / 2
+    if law["kind"] == "rademacher":
+        return np.array([-1.0, 1.0]) * law["scale"], np.array([0.5, 0.5])
+    nodes, weights = np.polynomial.laguerre.laggauss(order)
+    scaled = nodes * law["scale"] / math.sqrt(2)
+    return np.concatenate([-scaled, scaled]), np.concatenate([weights, weights]) / 2
+
+
+def values_and_derivatives(layer: Activation, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    tensor = torch.from_numpy(z).requires_grad_()
+    value = layer.function(tensor)
+    return value.numpy(force=True), torch.autograd.grad(value.sum(), tensor)[0].numpy(force=True)
+
+
+FUNCTIONS: dict[str, tuple[Any, Any]] = {
+    "linear": (lambda z: z, np.ones_like),
+    "relu": (lambda z: np.maximum(z, 0), lambda z: (z > 0) * 1.0),
+    "leaky_relu": (lambda z: np.where(z > 0, z, 0.2 * z), lambda z: np.where(z > 0, 1.0, 0.2)),
+    "quadratic": (lambda z: z * z, lambda z: 2 * z),
+    "monomial": (lambda z: z**3, lambda z: 3 * z**2),
+    "erf": (special.erf, lambda z: 2 / np.sqrt(np.pi) * np.exp(-z * z)),
+    "gelu": (
+        lambda z: z * special.ndtr(z),
+        lambda z: special.ndtr(z) + z * np.exp(-z * z / 2) / np.sqrt(2 * np.pi),
+    ),
+    "sin": (lambda z: 1.2 * np.sin(0.8 * z + 0.3), lambda z: 0.96 * np.cos(0.8 * z + 0.3)),
+}
+
+
+@pytest.mark.parametrize("q", [(1.0, 0.3, 0.8), (0.5, -0.45, 0.6), (2.5, 2.4, 2.4)])
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=named)
+def test_duals_by_quadrature(activation: dict[str, Any], q: tuple[float, float, float]) -> None:
+    layer: Activation = from_jsonable(AnyLayer, activation)
+    q11, q12, q22 = (torch.tensor(each, dtype=torch.float64) for each in q)
+    joint = Joint(q11, q12, q22)
+    coefficients = layer.polynomial()
+    dual = layer.dual(joint) if coefficients is None else polynomial_dual(coefficients, joint)
+    function, derivative = FUNCTIONS[activation["kind"]]
+    assert_close(dual.value, expectation(function, *q))
+    assert_close(dual.slope, expectation(derivative, *q))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=named)
+@pytest.mark.parametrize("parameterization", ["ntk", "standard"])
+def test_wide_networks_average_to_the_limit(activation: dict[str, Any], parameterization: str) -> None:
+    """The mean of 30 networks of width 200 lies within 4 standard errors of the limit."""
+    wide = [
+        layer | {"width": 200} if layer["kind"] == "dense" else layer
+        for layer in with_activation(SHALLOW, activation)
+    ]
+    wide[2] = wide[2] | {"width": 3}
+    spec = model(wide, parameterization={"kind": parameterization})
+    x = inputs(4)
+    limit = infinite_kernel(spec, x, widths="as_given")
+    networks = [spec.network((4,), seed=seed) for seed in range(30)]
+    for kernel, expected in ((empirical_ntk, limit.ntk), (empirical_nngp, limit.nngp)):
+        samples = torch.stack([kernel(network, x) for network in networks])
+        spread = samples.std(0) / math.sqrt(len(networks))
+        assert bool(((samples.mean(0) - expected).abs() <= 4 * spread + 1e-12).all())
+
+
+@pytest.mark.long
+def test_deep_network_whose_first_law_is_not_gaussian() -> None:
+    """The first layer keeps its law, the second is Gaussian; the all-Gaussian recursion is far off."""
+    laplace = {"kind": "laplace", "scale": 1.0}
+    layers: list[dict[str, Any]] = [
+        {"kind": "dense", "width": 1500, "W_law": laplace, "b_std": 1.0, "b_law": HALF},
+        {"kind": "quadratic"},
+        {"kind": "dense", "width": 1500, "W_law": laplace, "W_std": 0.7, "b_std": 1.0, "b_law": laplace},
+        {"kind": "quadratic"},
+        {"kind": "dense", "width": 10},
+    ]
+    spec, x = model(layers), torch.tensor([[1.0, 0.2], [-0.4, 0.5]], dtype=torch.float64)
+    samples = torch.stack([empirical_ntk(spec.network((2,), seed=seed), x) for seed in range(24)])
+    spread = samples.std(0) / math.sqrt(len(samples))
+    assert bool(((samples.mean(0) - infinite_kernel(spec, x).ntk).abs() < 4 * spread).all())
+    for layer in (layers[0], layers[2]):
+        layer |= {"W_law": {"kind": "normal"}, "b_law": {"kind": "normal", "scale": 12**-0.5}}
+    assert bool(((samples.mean(0) - infinite_kernel(model(layers), x).ntk).abs() > 4 * spread).any())
+
+
+def scaling(layers: list[Any], **fields: Any) -> InfiniteKernel:
+    return infinite_kernel(model(layers, **fields), inputs(3))
+
+
+ONE = with_activation(SHALLOW, ACTIVATIONS[5])
+TWO = with_activation(DEEP, ACTIVATIONS[5])
+ABC_LIKE_NTK = {"kind": "abc", "input": {"a": 0.5}, "hidden": {"a": 0.5}, "readout": {"a": 0.5}}
+MUP = {"kind": "abc", "input": {"c": -1}, "hidden": {"a": 0.5, "c": -1}, "readout": {"a": 1, "c": -1}}
+
+
+@pytest.mark.parametrize(
+    ("layers", "parameterization", "power", "nngp_power", "constant"),
+    [
+        (ONE, {"kind": "ntk"}, 0, 0, True),
+        (TWO, {"kind": "ntk"}, 0, 0, True),
+        (ONE, {"kind": "standard"}, 1, 0, True),
+        (TWO, {"kind": "standard"}, 1, 0, True),
+        (TWO, {"kind": "standard", "base_width": 8}, 0, 0, True),
+        ([*ONE[:2], {"kind": "dense", "width": 1}], {"kind": "mean_field"}, -1, -1, False),
+        (
+            [*ONE[:2], {"kind": "dense", "width": 1}],
+            {"kind": "mean_field", "lr_scale": "width"},
+            -1,
+            -1,
+            False,
+        ),
+        (TWO, ABC_LIKE_NTK, 0, 0, True),
+        ([*TWO[:4], {"kind": "dense", "width": 1}], MUP, -1, -1, False),
+        ([*ONE, {"kind": "relu"}], {"kind": "ntk"}, 0, 0, False),
+        ([*ONE, {"kind": "linear"}], {"kind": "ntk"}, 0, 0, True),
+        (
+            [{"kind": "dense", "width": 500}, {"kind": "erf"}, {"kind": "dense", "width": 2}, *ONE[1:]],
+            {"kind": "ntk"},
+            0,
+            0,
+            False,
+        ),
+        ([{"kind": "dense", "width": 1}], {"kind": "ntk"}, 0, 0, True),
+    ],
+)
+def test_scaling(
+    layers: list[Any], parameterization: dict[str, Any], power: int, nngp_power: int, constant: bool
+) -> None:
+    kernel = scaling(layers, parameterization=parameterization)
+    assert kernel.scaling.to_dict() == {
+        "width_power": power,
+        "nngp_width_power": nngp_power,
+        "constant_in_training": constant,
+    }
+    assert bool(kernel.warnings) != constant
+    assert bool(kernel.ntk.any())
+
+
+@pytest.mark.parametrize("parameterization", [{"kind": "standard"}, {"kind": "mean_field"}])
+def test_the_coefficient_is_that_of_wide_networks(parameterization: dict[str, Any]) -> None:
+    """The kernel of width N over N^width_power tends to the coefficient."""
+    limit = infinite_kernel(
+        model([*ONE[:2], {"kind": "dense", "width": 1}], parameterization=parameterization), inputs(3)
+    )
+    wide = model(
+        [ONE[0] | {"width": 20_000}, ONE[1], {"kind": "dense", "width": 1}], parameterization=parameterization
+    )
+    kernel = empirical_ntk(wide.network((4,), seed=0), inputs(3)) / 20_000.0 ** float(
+        limit.scaling.width_power
+    )
+    assert_close(kernel, limit.ntk, rtol=0.05)
+
+
+def test_numbers_of_the_standard_parameterization() -> None:
+    """E Theta(1, 1) = 0.379167 N + 1.1111 and E Theta(1, -1) = 0.156944 N."""
+    spec = model(
+        [
+            {"kind": "dense", "width": 100, "W_law": UNIFORM, "b_std": 1.0, "b_law": HALF},
+            {"kind": "quadratic"},
+            read_out(),
+        ],
+        parameterization={"kind": "standard"},
+    )
+    assert_close(
+        infinite_kernel(spec, POINTS).ntk,
+        [[0.3791666667, 0.1569444444], [0.1569444444, 0.3791666667]],
+        rtol=1e-9,
+    )
+    finite = infinite_kernel(spec, POINTS, widths="as_given").ntk
+    assert_close(finite, [[39.0277777778, 15.6944444444], [15.6944444444, 39.0277777778]], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("layers", "fields", "path"),
+    [
+        ([ONE[0], {"kind": "tanh"}, ONE[2]], {}, "layers.1"),
+        ([ONE[0] | {"W_law": UNIFORM}, {"kind": "relu"}, ONE[2]], {}, "layers.1"),
+        (
+            [
+                ONE[0],
+                {"kind": "relu"},
+                ONE[0] | {"b_law": UNIFORM},
+                {"kind": "serial", "layers": [{"kind": "erf"}]},
+                ONE[2],
+            ],
+            {},
+            "layers.3.layers.0",
+        ),
+        ([ONE[0] | {"W_law": {"kind": "student_t", "df": 4}}, {"kind": "quadratic"}, ONE[2]], {}, "layers.0"),
+        ([ONE[0] | {"W_law": {"kind": "student_t", "df": 2}}, {"kind": "relu"}, ONE[2]], {}, "layers.0"),
+        ([*ONE[:2], ONE[2] | {"b_placement": "inside_sum"}], {}, "layers.2"),
+        (TWO, {"parameterization": {"kind": "mean_field"}}, "layers.2"),
+        (
+            [*ONE[:2], {"kind": "dense", "width": 1}, {"kind": "relu"}],
+            {"parameterization": {"kind": "mean_field"}},
+            "layers.3",
+        ),
+        (TWO, {"parameterization": {"kind": "abc", "input": {}, "hidden": {}, "readout": {}}}, "layers.2"),
+    ],
+)
+def test_refusals_name_the_layer(layers: list[Any], fields: dict[str, Any], path: str) -> None:
+    with pytest.raises(EngineError, match=path) as caught:
+        infinite_kernel(model(layers, **fields), inputs(3))
+    assert caught.value.pointer == "/" + path.replace(".", "/")
+    assert caught.value.hint
+
+
+def test_activation_before_the_first_weights() -> None:
+    """It is a fixed map of the inputs."""
+    plain = model(ONE)
+    moved = model([{"kind": "quadratic"}, *ONE])
+    assert_close(infinite_kernel(moved, inputs(3)).ntk, infinite_kernel(plain, inputs(3) ** 2).ntk)
+
+
+def test_serial_changes_nothing() -> None:
+    nested = model([{"kind": "serial", "layers": TWO[:3]}, *TWO[3:]])
+    assert_close(infinite_kernel(nested, inputs(3)).ntk, infinite_kernel(model(TWO), inputs(3)).ntk, rtol=0)
+
+
+@pytest.mark.parametrize("start", ["centred", "doubled"])
+def test_a_start_at_zero(start: str) -> None:
+    kernel, plain = scaling(TWO, initial_function=start, output_scale=2.0), scaling(TWO)
+    assert_close(kernel.ntk, 4 * plain.ntk)
+    assert not bool(kernel.nngp.any())
+    assert any("starts at f = 0" in warning for warning in kernel.warnings)
+
+
+def test_a_kernel_that_is_zero_says_so() -> None:
+    zero = {"kind": "dense", "W_law": {"kind": "zero"}}
+    kernel = scaling([zero, {"kind": "quadratic"}, {"kind": "dense", "width": 1, "W_law": {"kind": "zero"}}])
+    assert any("zero on every pair" in warning for warning in kernel.warnings)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=named)
+def test_edge_inputs_are_finite(activation: dict[str, Any]) -> None:
+    x = torch.tensor(
+        [[0.0, 0.0], [1.0, 2.0], [1.0, 2.0], [-1.0, -2.0], [1e-8, 0.0], [30.0, 10.0]], dtype=torch.float64
+    )
+    layers = [
+        layer | {"b_std": None} if layer["kind"] == "dense" else layer
+        for layer in with_activation(DEEP, activation)
+    ]
+    kernel = infinite_kernel(model(layers), x)
+    assert bool(torch.isfinite(kernel.ntk).all())
+    assert_close(kernel.ntk[1, 2], kernel.ntk[1, 1])  # coincident inputs in different rows
+    diagnose(kernel.ntk)  # raises unless positive semi-definite
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 8),
+    d=st.integers(1, 5),
+    act=st.sampled_from(ACTIVATIONS),
+    log_scale=st.floats(-3, 1),
+)
+def test_properties(seed: int, n: int, d: int, act: dict[str, Any], log_scale: float) -> None:
+    """Symmetric, positive semi-definite, equivariant, and a rectangle is a corner of the square."""
+    spec = model(with_activation(DEEP, act))
+    x = inputs(n + 2, d, seed=seed) * 10**log_scale
+    kernel = infinite_kernel(spec, x)
+    for square in (kernel.ntk, kernel.nngp):
+        assert torch.equal(square, square.T)
+        diagnose(square)
+    order = torch.randperm(n + 2, generator=torch.Generator().manual_seed(seed))
+    assert_close(infinite_kernel(spec, x[order]).ntk, kernel.ntk[order][:, order], rtol=1e-11)
+    assert_close(infinite_kernel(spec, x[:2], x[2:]).ntk, kernel.ntk[:2, 2:], rtol=1e-7)
+
+
+def test_float32() -> None:
+    exact, single = infinite_kernel(model(TWO), inputs(5)), infinite_kernel(model(TWO), inputs(5).float())
+    assert single.ntk.dtype == torch.float32
+    assert_close(single.ntk, exact.ntk.float())
+
+
+def test_a_matrix_that_is_no_kernel() -> None:
+    with pytest.raises(NumericalError, match="positive semi-definite"):
+        diagnose(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64))
+
+
+def test_rank_of_the_quadratic_network() -> None:
+    """In one dimension the quadratic kernel has rank 3 for any number of points."""
+    report = diagnose(
+        infinite_kernel(quadratic(), torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]).ntk
+    )
+    assert report.symmetric
+    assert report.lambda_min is not None
+    assert abs(report.lambda_min) < 1e-14
+
+
+def test_models_of_the_table_are_models() -> None:
+    assert isinstance(quadratic(), Model)
