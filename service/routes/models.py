@@ -46,7 +46,7 @@ class RunSummary(Answer):
     status: Status = Field(description="Where the run is.", examples=["running"])
     meaning: str = Field(description="The status in a sentence.", examples=[Status.RUNNING.meaning])
     outcome: Outcome | None = Field(description="How it ended, once it succeeded.", examples=["converged"])
-    experiment: str | None = Field(description="The experiment it came from.", examples=["quadratic_n1"])
+    experiment: str | None = Field(description="The experiment it came from.", examples=["quadratic_ntk_10"])
     created_at: AwareDatetime = Field(description="When it was asked for.", examples=[TIME])
     started_at: AwareDatetime | None = Field(description="When it began.", examples=[TIME])
     ended_at: AwareDatetime | None = Field(description="When it ended.", examples=[TIME])
@@ -107,9 +107,9 @@ class ExperimentView(Answer):
     """A named run that shows something."""
 
     name: str = Field(
-        description='Name; `POST /runs {"experiment": name}` runs it.', examples=["quadratic_n1"]
+        description='Name; `POST /runs {"experiment": name}` runs it.', examples=["quadratic_ntk_10"]
     )
-    title: str = Field(description="Title.", examples=["The quadratic network of width 1"])
+    title: str = Field(description="Title.", examples=["10 quadratic neurons, NTK parameterization"])
     shows: str = Field(
         description="What it shows, in a sentence.", examples=["The kernel moves while it trains."]
     )

@@ -42,16 +42,24 @@ class Started(Event):
 
 
 class Point(Event):
-    """What was recorded at one moment of training."""
+    """What was recorded at one moment of training.
+
+    Each quantity has a key of its own, `loss`, `outputs`, `kernel`, ...: a number, nested lists, an object
+    of these where it has parts, or for a large array a reference `{kind: array, digest, shape, dtype, href}`.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {"kind": "point", "seq": 3, "step": 50, "time": 0.05, "loss": 0.125, "outputs": [[0.5]]}
+            ]
+        },
+    )
 
     kind: Literal["point"] = "point"
     step: int | None = Field(description="Steps made; null for gradient flow.", examples=[50])
     time: float = Field(description="Training time.", examples=[0.05])
-    values: dict[str, Any] = Field(
-        description="By quantity: a number, nested lists, or for a large array a reference "
-        "`{kind: array, digest, shape, dtype, href}`.",
-        examples=[{"loss": 0.125, "outputs": [[0.5], [0.25]]}],
-    )
 
 
 class Progress(Event):

@@ -250,6 +250,5 @@ def _text(row: Any, values: Mapping[str, str]) -> str:
     head = {"kind": row.kind, "seq": row.seq, "at": row.at}
     if row.payload is not None:
         return dumps({**head, **json.loads(row.payload)})
-    inner = ",".join(f"{dumps(what)}:{payload}" for what, payload in values.items())
-    place = dumps({**head, "step": row.step, "time": row.time})
-    return f'{place[:-1]},"values":{{{inner}}}}}'
+    place = dumps({**head, "step": row.step, "time": row.time}).removesuffix("}")
+    return ",".join([place, *(f"{dumps(what)}:{payload}" for what, payload in values.items())]) + "}"

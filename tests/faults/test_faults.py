@@ -44,7 +44,7 @@ def check_complete(events: list[JSONObject], body: JSONObject) -> None:
     assert events[0]["kind"] == "started"
     assert events[-1]["kind"] == "finished"
     points = [event for event in events if event["kind"] == "point"]
-    assert [(point["step"], point["values"]["loss"]) for point in points] == uninterrupted(body)
+    assert [(point["step"], point["loss"]) for point in points] == uninterrupted(body)
 
 
 def test_points_arrive_while_the_run_is_running(shared: Server) -> None:

@@ -122,7 +122,7 @@ def test_a_change_is_all_or_nothing(store: RunStore) -> None:
     assert [event.seq for event in store.events_after("r", -1, 10)] == [0, 1, 2]
     assert [checkpoint.digest for checkpoint in store.checkpoints("r")] == ["d1"]
     assert json.loads(store.events_after("r", 1, 10)[0].text) == {
-        "kind": "point", "seq": 2, "at": "t", "step": 2, "time": 2.0, "values": {"loss": 2},
+        "kind": "point", "seq": 2, "at": "t", "step": 2, "time": 2.0, "loss": 2,
     }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def test_large_arrays_are_references(engine: Server) -> None:
     body: JSONObject = {**RUN, "record": record, "data": data}
     run_id = engine.create(changed(body, "/training/steps", 1))
     points = [event for event in engine.events(run_id) if event["kind"] == "point"]
-    reference = points[0]["values"]["kernel"]
+    reference = points[0]["kernel"]
     assert reference["kind"] == "array"
     assert reference["shape"] == [70, 70]
     array = np.load(io.BytesIO(engine.client.get(reference["href"]).content))
