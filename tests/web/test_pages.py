@@ -52,10 +52,11 @@ def test_docs_try_an_operation(page: Page) -> None:
 
 
 @pytest.mark.browser
-def test_the_landing_page_leads_on(page: Page) -> None:
+def test_the_landing_page_leads_on(page: Page, service: str) -> None:
     page.goto("/")
     for address in page.locator("nav a").evaluate_all("links => links.map(link => link.href)"):
         assert httpx.get(address).is_success, address
+    assert page.inner_text("#origin") == service
     page.click("text=/docs")
     page.wait_for_selector(".opblock")
 
