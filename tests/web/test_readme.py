@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,17 @@ README = Path(__file__).parents[2] / "README.md"
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"
 
 
+def code(heading: str, language: str) -> str:
+    """The first block of code under a heading."""
+    _, _, section = README.read_text().partition(f"\n## {heading}\n")
+    block = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    assert block
+    return block[1]
+
+
 def example(heading: str, service: str) -> str:
     """What the commands under a heading print, sent to the service of the tests."""
-    _, _, section = README.read_text().partition(f"\n## {heading}\n")
-    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
-    assert block
-    script = block[1].replace(DEFAULT_ADDRESS, service)
+    script = code(heading, "sh").replace(DEFAULT_ADDRESS, service)
     run = subprocess.run(["bash", "-ec", script], check=True, capture_output=True, text=True, timeout=100)
     return run.stdout
 
@@ -29,3 +35,9 @@ def test_a_run_watched(service: str) -> None:
     shown = example("A run, watched", service)
     assert shown.count("event: point") > 2
     assert shown.rstrip().split("event: ")[-1].startswith("finished")
+
+
+def test_from_python() -> None:
+    command = [sys.executable, "-c", code("From Python", "python")]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "[1.4903, 0.1569]" in shown
