@@ -27,8 +27,21 @@ ACTIVATIONS: list[dict[str, Any]] = [
     {"kind": "erf"},
     {"kind": "gelu"},
     {"kind": "sin", "a": 1.2, "b": 0.8, "c": 0.3},
+    {"kind": "abs"},
+    {"kind": "ab_relu", "a": -0.3, "b": 1.4},
+    {"kind": "cos", "a": 1.1, "b": 0.7, "c": 0.4},
+    {"kind": "rbf", "gamma": 0.6},
+    {"kind": "exp", "a": 0.8, "b": 0.07},
+    {"kind": "gaussian", "a": 1.1, "b": -0.7},
+    {"kind": "gabor"},
+    {"kind": "sign"},
+    {"kind": "rectified_monomial", "degree": 2},
+    {"kind": "hermite", "degree": 2},
+    {"kind": "polynomial", "coef": [0.2, 0.5, -0.3, 0.1]},
+    {"kind": "sigmoid_like"},
 ]
 FINITE_ONLY: list[dict[str, Any]] = [{"kind": "tanh"}]
+INFINITE_ONLY: list[dict[str, Any]] = [{"kind": "exp_normalized", "gamma": 0.8, "shift": -0.9}]
 
 PARAMETERIZATIONS: list[dict[str, Any]] = [
     {"kind": "ntk"},

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, final
 
-from ntkengine.activations.moments import Polynomial, polynomial_dual
+from ntkengine.activations.moments import Coefficients, polynomial_dual
 from ntkengine.layer import Layer, Part, Position, Site
 from ntkengine.state import Dual, Joint, KernelState
 
@@ -19,7 +19,11 @@ class Activation(Layer):
 
     @abstractmethod
     def function(self, z: Tensor) -> Tensor:
-        """`s(z)`, elementwise."""
+        """`s(z)`, elementwise.
+
+        Raises:
+            NotImplementedError: the dual is that of no such function.
+        """
 
     def dual(self, joint: Joint) -> Dual:
         """`E[s(z) s(z')]` and `E[s'(z) s'(z')]` for a Gaussian pair (the dual activation).
@@ -29,7 +33,7 @@ class Activation(Layer):
         """
         raise NotImplementedError
 
-    def polynomial(self) -> Polynomial | None:
+    def polynomial(self) -> Coefficients | None:
         """Coefficients of 1, z, z^2, ... where s is a polynomial: its dual is then exact for any law."""
         return None
 
@@ -39,7 +43,13 @@ class Activation(Layer):
 
     @final
     def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
-        return self.function(x)
+        try:
+            return self.function(x)
+        except NotImplementedError as error:
+            raise site.unsupported(
+                f"{self.kind} is a kernel without a function, so that no finite network has it",
+                "use exp or rbf in its place, or ask for the infinite-width kernel",
+            ) from error
 
     @final
     def rule(self, site: Site, state: KernelState) -> KernelState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import comb
+from math import comb, factorial, sqrt
 from typing import TYPE_CHECKING
 
 from ntkengine.state import Dual, Joint
@@ -10,14 +10,44 @@ from ntkengine.state import Dual, Joint
 if TYPE_CHECKING:
     from torch import Tensor
 
-Polynomial = tuple[float, ...]  # coefficients of 1, z, z^2, ...
+Coefficients = tuple[float, ...]  # coefficients of 1, z, z^2, ...
 
 
-def polynomial_dual(coefficients: Polynomial, joint: Joint) -> Dual:
+def polynomial_dual(coefficients: Coefficients, joint: Joint) -> Dual:
     """`E[s(z) s(z')]` and `E[s'(z) s'(z')]` for `s(z) = sum_i coefficients[i] z^i`."""
+    if joint.higher is None:
+        return gaussian_dual(coefficients, joint)
     moments = JointMoments(joint)
     derivative = tuple(i * c for i, c in enumerate(coefficients))[1:]
     return Dual(moments.bilinear(coefficients), moments.bilinear(derivative))
+
+
+def gaussian_dual(coefficients: Coefficients, joint: Joint) -> Dual:
+    """The dual under a Gaussian pair: `E[s s'] = sum_k q12^k a_k(q11) a_k(q22)`, and its derivative by q12.
+
+    `a_k(q) = E[s^(k)(z)] / sqrt(k!)`, z of variance q (Price, 1958, applied k times; Mehler's formula): a
+    sum of squares for coincident inputs, in which nothing cancels, unlike in a sum over powers of z and z'.
+    """
+    import torch
+
+    degree = len(coefficients) - 1
+    value, slope = torch.zeros_like(joint.q12), torch.zeros_like(joint.q12)
+    for k in range(degree, -1, -1):
+        both = derivative_mean(coefficients, k, joint.q11) * derivative_mean(coefficients, k, joint.q22)
+        slope = slope * joint.q12 + value
+        value = value * joint.q12 + both
+    return Dual(value, slope)
+
+
+def derivative_mean(coefficients: Coefficients, k: int, q: Tensor) -> Tensor:
+    """`E[s^(k)(z)] / sqrt(k!) = sum_j coefficients[k + 2j] (k + 2j)! q^j / (2^j j! sqrt(k!))`."""
+    import torch
+
+    total = torch.zeros_like(q)
+    for j in range((len(coefficients) - 1 - k) // 2, -1, -1):
+        factor = factorial(k + 2 * j) / (2**j * factorial(j) * sqrt(factorial(k)))
+        total = total * q + coefficients[k + 2 * j] * factor
+    return total
 
 
 class JointMoments:
@@ -32,7 +62,7 @@ class JointMoments:
         self._second = {(2, 0): joint.q11, (1, 1): joint.q12, (0, 2): joint.q22}
         self._known: dict[tuple[int, int], Tensor | float] = {(0, 0): 1.0}
 
-    def bilinear(self, coefficients: Polynomial) -> Tensor:
+    def bilinear(self, coefficients: Coefficients) -> Tensor:
         """`sum_ij c_i c_j m(i, j)`, of the shape of q12."""
         import torch
 

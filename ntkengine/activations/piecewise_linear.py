@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+from ntkengine.activations.angle import angle, lengths
 from ntkengine.activations.base import Activation
 from ntkengine.spec import Real, spec
 from ntkengine.state import Dual, Joint
@@ -13,22 +14,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def piecewise_linear_dual(joint: Joint, negative_slope: float) -> Dual:
-    """The dual of `s(z) = max(z, 0) + a min(z, 0)`, a = `negative_slope`.
+def piecewise_linear_dual(joint: Joint, a: float, b: float) -> Dual:
+    """The dual of `s(z) = a min(z, 0) + b max(z, 0)`.
 
     With `q = sqrt(q11 q22)` and the angle t, `q cos t = q12`:
-    `E[s s'] = (1 + a^2) q12 / 2 + (1 - a)^2 q (sin t - t cos t) / (2 pi)` and
-    `E[s's'] = (1 + a^2) / 2 - (1 - a)^2 t / (2 pi)`.
+    `E[s s'] = (a^2 + b^2) q12 / 2 + (a - b)^2 q (sin t - t cos t) / (2 pi)` and
+    `E[s's'] = (a^2 + b^2) / 2 - (a - b)^2 t / (2 pi)`: `s(z) = (a + b) z / 2 + (b - a) |z| / 2`, and
+    `E[z |z'|] = 0`. Where a variance is 0, t is pi / 2: the derivative at 0 counts as `(a + b) / 2`.
     """
-    import torch
-
-    q = torch.sqrt(joint.q11 * joint.q22)
-    safe = torch.where(q > 0, q, torch.ones_like(q))
-    cosine = torch.clamp(joint.q12 / safe, -1.0, 1.0)
-    sine = torch.sqrt((1.0 - cosine) * (1.0 + cosine))
-    angle = torch.atan2(sine, cosine)
-    even, odd = (1.0 + negative_slope**2) / 2.0, (1.0 - negative_slope) ** 2 / (2.0 * math.pi)
-    return Dual(even * joint.q12 + odd * q * (sine - angle * cosine), even - odd * angle)
+    between = angle(joint)
+    t = between.radians()
+    even, odd = (a**2 + b**2) / 2.0, (a - b) ** 2 / (2.0 * math.pi)
+    curved = lengths(joint) * (between.sine - t * between.cosine)
+    return Dual(even * joint.q12 + odd * curved, even - odd * t)
 
 
 @spec
@@ -43,7 +41,7 @@ class Relu(Activation):
         return torch.relu(z)
 
     def dual(self, joint: Joint) -> Dual:
-        return piecewise_linear_dual(joint, 0.0)
+        return piecewise_linear_dual(joint, 0.0, 1.0)
 
 
 @spec
@@ -60,4 +58,38 @@ class LeakyRelu(Activation):
         return torch.nn.functional.leaky_relu(z, self.alpha)
 
     def dual(self, joint: Joint) -> Dual:
-        return piecewise_linear_dual(joint, self.alpha)
+        return piecewise_linear_dual(joint, self.alpha, 1.0)
+
+
+@spec
+class ABRelu(Activation):
+    """`a min(z, 0) + b max(z, 0)`; its derivative at 0 is taken as a."""
+
+    kind: Literal["ab_relu"] = "ab_relu"
+    a: Real
+    """Slope for negative z."""
+    b: Real
+    """Slope for positive z."""
+
+    def function(self, z: Tensor) -> Tensor:
+        import torch
+
+        return torch.where(z > 0, self.b * z, self.a * z)
+
+    def dual(self, joint: Joint) -> Dual:
+        return piecewise_linear_dual(joint, self.a, self.b)
+
+
+@spec
+class Abs(Activation):
+    """`|z|`; its derivative at 0 is taken as 0."""
+
+    kind: Literal["abs"] = "abs"
+
+    def function(self, z: Tensor) -> Tensor:
+        import torch
+
+        return torch.abs(z)
+
+    def dual(self, joint: Joint) -> Dual:
+        return piecewise_linear_dual(joint, -1.0, 1.0)

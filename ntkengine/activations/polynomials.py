@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from math import factorial, sqrt
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from ntkengine.activations.base import Activation
-from ntkengine.activations.moments import Polynomial
-from ntkengine.spec import spec
+from ntkengine.activations.moments import Coefficients
+from ntkengine.spec import Real, spec
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MAX_DEGREE = 20  # beyond it, moments of twice the order lose all digits
 
 
 @spec
@@ -23,7 +26,7 @@ class Linear(Activation):
     def function(self, z: Tensor) -> Tensor:
         return z
 
-    def polynomial(self) -> Polynomial:
+    def polynomial(self) -> Coefficients:
         return (0.0, 1.0)
 
 
@@ -36,7 +39,7 @@ class Quadratic(Activation):
     def function(self, z: Tensor) -> Tensor:
         return z * z
 
-    def polynomial(self) -> Polynomial:
+    def polynomial(self) -> Coefficients:
         return (0.0, 0.0, 1.0)
 
 
@@ -45,11 +48,56 @@ class Monomial(Activation):
     """`z^degree`."""
 
     kind: Literal["monomial"] = "monomial"
-    degree: Annotated[int, Field(ge=0, le=20, strict=True)]
+    degree: Annotated[int, Field(ge=0, le=MAX_DEGREE, strict=True)]
     """The power; 20 at most, beyond which moments of order 2 degree lose all digits."""
 
     def function(self, z: Tensor) -> Tensor:
         return z**self.degree
 
-    def polynomial(self) -> Polynomial:
+    def polynomial(self) -> Coefficients:
         return (0.0,) * self.degree + (1.0,)
+
+
+@spec
+class Polynomial(Activation):
+    """`sum_i coef[i] z^i`."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    coef: Annotated[tuple[Real, ...], Field(min_length=1, max_length=MAX_DEGREE + 1)]
+    """Coefficients of 1, z, z^2, ..."""
+
+    def function(self, z: Tensor) -> Tensor:
+        total = self.coef[-1] * z**0
+        for coefficient in reversed(self.coef[:-1]):
+            total = total * z + coefficient
+        return total
+
+    def polynomial(self) -> Coefficients:
+        return self.coef
+
+
+@spec
+class Hermite(Activation):
+    """The probabilists' Hermite polynomial over the root of its norm: `He_n(z) / sqrt(n!)`, n the degree.
+
+    For z of variance 1 its dual is `q12^n`.
+    """
+
+    kind: Literal["hermite"] = "hermite"
+    degree: Annotated[int, Field(ge=0, le=MAX_DEGREE, strict=True)]
+    """The degree."""
+
+    def function(self, z: Tensor) -> Tensor:
+        """By `h_(k+1) = (z h_k - sqrt(k) h_(k-1)) / sqrt(k + 1)`."""
+        last, current = 0.0 * z**0, z**0
+        for k in range(self.degree):
+            last, current = current, (z * current - sqrt(k) * last) / sqrt(k + 1)
+        return current
+
+    def polynomial(self) -> Coefficients:
+        """`sqrt(n!) (-1)^m / (m! (n - 2m)! 2^m)` for z^(n - 2m)."""
+        n, coefficients = self.degree, [0.0] * (self.degree + 1)
+        for m in range(n // 2 + 1):
+            norm = (-2) ** m * factorial(m) * factorial(n - 2 * m)
+            coefficients[n - 2 * m] = sqrt(factorial(n)) / norm
+        return tuple(coefficients)

@@ -6,11 +6,24 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.activations.base import Activation
-from ntkengine.spec import Real, spec
+from ntkengine.spec import spec
 from ntkengine.state import Dual, Joint
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LOGISTIC_RATE = 1.0 / 2.4020563531719796  # brings erf closest to the logistic function on [-5, 5]
+
+
+def erf_dual(joint: Joint, rate: float) -> Dual:
+    """The dual of `erf(b z)`, b the rate: that of erf with moments times b^2, and the slope times b^2."""
+    import torch
+
+    square = rate**2
+    q11, q12, q22 = joint.q11 * square, joint.q12 * square, joint.q22 * square
+    root = torch.sqrt(1.0 + 2.0 * (q11 + q22) + 4.0 * torch.clamp(q11 * q22 - q12 * q12, min=0.0))
+    return Dual(torch.atan2(2.0 * q12, root) * (2.0 / math.pi), 4.0 * square / math.pi / root)
 
 
 @spec
@@ -27,11 +40,24 @@ class Erf(Activation):
     def dual(self, joint: Joint) -> Dual:
         """`(2/pi) arcsin(2 q12 / sqrt((1 + 2 q11)(1 + 2 q22)))` and `(4/pi) / sqrt(D)`,
         `D = (1 + 2 q11)(1 + 2 q22) - 4 q12^2` (Williams, "Computing with infinite networks", 1996)."""
+        return erf_dual(joint, 1.0)
+
+
+@spec
+class SigmoidLike(Activation):
+    """`(1 + erf(z / 2.4020563531719796)) / 2`: close to the logistic function, with a closed form."""
+
+    kind: Literal["sigmoid_like"] = "sigmoid_like"
+
+    def function(self, z: Tensor) -> Tensor:
         import torch
 
-        q11, q12, q22 = joint.q11, joint.q12, joint.q22
-        root = torch.sqrt(1.0 + 2.0 * (q11 + q22) + 4.0 * torch.clamp(q11 * q22 - q12 * q12, min=0.0))
-        return Dual(torch.atan2(2.0 * q12, root) * (2.0 / math.pi), 4.0 / math.pi / root)
+        return 0.5 * torch.erf(z * LOGISTIC_RATE) + 0.5
+
+    def dual(self, joint: Joint) -> Dual:
+        """A quarter of the dual of `erf(b z)`, and 1/4, since erf is odd."""
+        dual = erf_dual(joint, LOGISTIC_RATE)
+        return Dual(0.25 * dual.value + 0.25, 0.25 * dual.slope)
 
 
 @spec
@@ -60,36 +86,6 @@ class Gelu(Activation):
         p = 1.0 / (2.0 * math.pi * root)
         r = 1.0 / (1.0 + q11) + 1.0 / (1.0 + q22)
         return Dual(q12 * a + p * (determinant + q12 * q12 * r), a + p * q12 * (r + 1.0 / d))
-
-
-@spec
-class Sin(Activation):
-    """`a sin(b z + c)`."""
-
-    kind: Literal["sin"] = "sin"
-    a: Real = 1.0
-    """Amplitude."""
-    b: Real = 1.0
-    """Frequency."""
-    c: Real = 0.0
-    """Phase."""
-
-    def function(self, z: Tensor) -> Tensor:
-        import torch
-
-        return self.a * torch.sin(self.b * z + self.c)
-
-    def dual(self, joint: Joint) -> Dual:
-        """From `E[cos(b (z -+ z'))] = exp(-b^2 (q11 + q22 -+ 2 q12) / 2)` and
-        `2 sin u sin v = cos(u - v) - cos(u + v)`."""
-        import torch
-
-        scale = -0.5 * self.b**2
-        total = joint.q11 + joint.q22
-        difference = torch.exp(scale * (total - 2.0 * joint.q12))
-        phase = math.cos(2.0 * self.c) * torch.exp(scale * (total + 2.0 * joint.q12))
-        half = 0.5 * self.a**2
-        return Dual(half * (difference - phase), half * self.b**2 * (difference + phase))
 
 
 @spec
