@@ -8,7 +8,6 @@ in the tables below are left out; whoever adds such a layer adds a line here and
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,28 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 Tree = dict[str, Any]
 Arrays = dict[str, Any]
 
-ACTIVATIONS: dict[str, Callable[[Tree], Tree]] = {
-    "Relu": lambda _: {"kind": "relu"},
-    "LeakyRelu": lambda net: {"kind": "leaky_relu", "alpha": net["alpha"]},
-    "Monomial": lambda net: {"kind": "monomial", "degree": net["degree"]},
-    "Erf": lambda _: {"kind": "erf"},
-    "Gelu": lambda _: {"kind": "gelu"},
-    "Sin": lambda net: {
-        "kind": "sin",
-        "a": net.get("a", 1.0),
-        "b": net.get("b", 1.0),
-        "c": net.get("c", 0.0),
-    },
+WAVE = {"a": 1.0, "b": 1.0, "c": 0.0}
+# Our kind, and the fields, named as the reference names them, with its defaults (None: always stated).
+ACTIVATIONS: dict[str, tuple[str, dict[str, float | None]]] = {
+    "ABRelu": ("ab_relu", {"a": None, "b": None}),
+    "Abs": ("abs", {}),
+    "Cos": ("cos", {**WAVE}),
+    "Erf": ("erf", {}),
+    "Exp": ("exp", {"a": 1.0, "b": 1.0}),
+    "ExpNormalized": ("exp_normalized", {"gamma": 1.0, "shift": -1.0}),
+    "Gabor": ("gabor", {}),
+    "Gaussian": ("gaussian", {"a": 1.0, "b": -1.0}),
+    "Gelu": ("gelu", {}),
+    "Hermite": ("hermite", {"degree": None}),
+    "LeakyRelu": ("leaky_relu", {"alpha": None}),
+    "Monomial": ("monomial", {"degree": None}),
+    "Polynomial": ("polynomial", {"coef": None}),
+    "Rbf": ("rbf", {"gamma": 1.0}),
+    "RectifiedMonomial": ("rectified_monomial", {"degree": None}),
+    "Relu": ("relu", {}),
+    "Sigmoid_like": ("sigmoid_like", {}),
+    "Sign": ("sign", {}),
+    "Sin": ("sin", {**WAVE}),
 }
 # Their infinite-width kernel is inexact in the reference; the function itself is not.
 FINITE_ACTIVATIONS = {"tanh": {"kind": "tanh"}}
@@ -52,6 +61,15 @@ def dense(net: Tree) -> Tree:
     return layer | {"parameterization": {"kind": net["parameterization"]}}
 
 
+def activation(net: Tree) -> Tree:
+    """An activation that has an infinite-width rule."""
+    kind, fields = ACTIVATIONS[net["type"]]
+    given = {
+        field: net[field] if default is None else net.get(field, default) for field, default in fields.items()
+    }
+    return {"kind": kind} | given
+
+
 def translate(net: Tree, *, finite: bool) -> Tree:
     """The model of a plain sequence of layers; KeyError names a layer that has no translation."""
     layers: list[Tree] = []
@@ -65,7 +83,7 @@ def translate(net: Tree, *, finite: bool) -> Tree:
         elif finite and item["type"] == "ElementwiseNumerical":
             layer = FINITE_ACTIVATIONS[item["fn"]]
         else:
-            layer = ACTIVATIONS[item["type"]](item)
+            layer = activation(item)
         layers.append(layer)
     return hoist(layers)
 
