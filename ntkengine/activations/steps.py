@@ -74,7 +74,7 @@ class RectifiedMonomial(Activation):
 
     kind: Literal["rectified_monomial"] = "rectified_monomial"
     degree: Annotated[int, Field(ge=0, le=20, strict=True)]
-    """The power; the dual is right to rounding of its value for coincident inputs of the same variances."""
+    """The power. At obtuse angles the dual is small, and right to rounding of the dual at angle 0."""
 
     def function(self, z: Tensor) -> Tensor:
         import torch
