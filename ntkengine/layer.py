@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,14 +109,11 @@ class Layer(ABC):
     """A map of features with, where it has them, trained tensors and an infinite-width rule."""
 
     kind: str
-    has_weights: ClassVar[bool] = False
-    parts_field: ClassVar[str] = (
-        "parts"  # the field that holds inner layers: their paths, hence names, contain it
-    )
+    parts_field: ClassVar[str] = "parts"  # the field that holds inner layers; it is part of their paths
 
+    @abstractmethod
     def any_weights(self) -> bool:
         """Whether the layer, or one inside it, has trained tensors."""
-        return self.has_weights
 
     @abstractmethod
     def place(self, at: Position) -> Site:
@@ -126,39 +123,57 @@ class Layer(ABC):
             SpecError: the shape that arrives does not fit.
         """
 
-    def draw(self, site: Site, rows: RowStreams) -> dict[str, NDArray[np.float64]]:
-        """Fresh trained tensors by name (`W`, `b`), drawn from their laws."""
-        return {}
-
+    @abstractmethod
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
-        """Shapes of the trained tensors by name."""
-        return {}
+        """Shapes of the layer's own trained tensors by name (`W`, `b`)."""
+
+    @abstractmethod
+    def draw(self, site: Site, rows: RowStreams) -> dict[str, NDArray[np.float64]]:
+        """Fresh trained tensors by name, drawn from their laws."""
 
     @abstractmethod
     def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
         """The finite map on a batch `x` of shape (n, *in_shape), to (n, *out_shape)."""
 
+    @abstractmethod
     def rule(self, site: Site, state: KernelState) -> KernelState:
         """The infinite-width rule.
 
         Raises:
             UnsupportedError: there is none; the message names the layer's path.
         """
-        raise site.unsupported(
-            f"{self.kind} has no infinite-width rule", "ask for the empirical kernel of a finite network"
-        )
 
+    @abstractmethod
+    def has_structured_block(self, site: Site) -> bool:
+        """Whether `structured_block` knows this layer's share of the NTK."""
+
+    @abstractmethod
     def structured_block(
         self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
     ) -> Tensor:
-        """The layer's share of the empirical NTK from its inputs and output derivatives.
+        """The layer's share of the empirical NTK from its inputs and output derivatives."""
 
-        Only called where `has_structured_block` holds.
-        """
-        raise NotImplementedError
 
+class WithoutTensors(Layer):
+    """A layer that has no trained tensors of its own."""
+
+    @final
+    def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    @final
+    def draw(self, site: Site, rows: RowStreams) -> dict[str, NDArray[np.float64]]:
+        return {}
+
+    @final
     def has_structured_block(self, site: Site) -> bool:
         return False
+
+    @final
+    def structured_block(
+        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
+    ) -> Tensor:
+        raise NotImplementedError("a layer without tensors has no share in the NTK")
 
 
 @dataclass(frozen=True)

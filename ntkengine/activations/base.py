@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
-from ntkengine.activations.moments import Coefficients, polynomial_dual
-from ntkengine.layer import Layer, Part, Position, Site
+from ntkengine.layer import Part, Position, Site, WithoutTensors
 from ntkengine.state import Dual, Joint, KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Activation(Layer):
-    """An elementwise function s. Subclasses state `function`, and `dual` or `polynomial`."""
+class Activation(WithoutTensors):
+    """An elementwise function s. Subclasses state the function and its dual."""
+
+    any_law: ClassVar[bool] = False  # whether the dual holds for any joint law, not for Gaussian ones alone
 
     @abstractmethod
     def function(self, z: Tensor) -> Tensor:
@@ -25,17 +26,17 @@ class Activation(Layer):
             NotImplementedError: the dual is that of no such function.
         """
 
+    @abstractmethod
     def dual(self, joint: Joint) -> Dual:
-        """`E[s(z) s(z')]` and `E[s'(z) s'(z')]` for a Gaussian pair (the dual activation).
+        """`E[s(z) s(z')]` and `E[s'(z) s'(z')]` (the dual activation and its derivative).
 
         Raises:
-            NotImplementedError: s has no closed form here.
+            NotImplementedError: there is no closed form.
         """
-        raise NotImplementedError
 
-    def polynomial(self) -> Coefficients | None:
-        """Coefficients of 1, z, z^2, ... where s is a polynomial: its dual is then exact for any law."""
-        return None
+    @final
+    def any_weights(self) -> bool:
+        return False
 
     @final
     def place(self, at: Position) -> Site:
@@ -58,10 +59,7 @@ class Activation(Layer):
                 f"the inputs of {self.kind} scale as N^{state.nngp.power / 2}, so that its limit is trivial",
                 "move the activation before the read-out, or use a parameterization that keeps them O(1)",
             )
-        coefficients = self.polynomial()
-        if coefficients is not None:
-            return state.elementwise(lambda joint: polynomial_dual(coefficients, joint), exact_moments=True)
-        if state.cumulants is not None:
+        if state.cumulants is not None and not self.any_law:
             raise site.unsupported(
                 f"{self.kind} has an exact infinite-width rule for normal laws only, "
                 "and the layer before it draws from another law",
@@ -69,7 +67,7 @@ class Activation(Layer):
                 "or the empirical kernel of a wide network",
             )
         try:
-            return state.elementwise(self.dual, exact_moments=False)
+            return state.elementwise(self.dual, exact_moments=self.any_law)
         except NotImplementedError:
             raise site.unsupported(
                 f"{self.kind} has no infinite-width rule",

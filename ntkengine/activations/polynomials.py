@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from math import factorial, sqrt
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
 from ntkengine.activations.base import Activation
-from ntkengine.activations.moments import Coefficients
+from ntkengine.activations.moments import Coefficients, polynomial_dual
 from ntkengine.spec import Real, spec
+from ntkengine.state import Dual, Joint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,8 +19,22 @@ if TYPE_CHECKING:
 MAX_DEGREE = 20  # beyond it, moments of twice the order lose all digits
 
 
+class PolynomialActivation(Activation):
+    """`sum_i c_i z^i`: subclasses state the coefficients."""
+
+    any_law: ClassVar[bool] = True
+
+    @abstractmethod
+    def polynomial(self) -> Coefficients:
+        """The coefficients of 1, z, z^2, ..."""
+
+    @final
+    def dual(self, joint: Joint) -> Dual:
+        return polynomial_dual(self.polynomial(), joint)
+
+
 @spec
-class Linear(Activation):
+class Linear(PolynomialActivation):
     """`z`."""
 
     kind: Literal["linear"] = "linear"
@@ -31,7 +47,7 @@ class Linear(Activation):
 
 
 @spec
-class Quadratic(Activation):
+class Quadratic(PolynomialActivation):
     """`z^2`."""
 
     kind: Literal["quadratic"] = "quadratic"
@@ -44,7 +60,7 @@ class Quadratic(Activation):
 
 
 @spec
-class Monomial(Activation):
+class Monomial(PolynomialActivation):
     """`z^degree`."""
 
     kind: Literal["monomial"] = "monomial"
@@ -59,7 +75,7 @@ class Monomial(Activation):
 
 
 @spec
-class Polynomial(Activation):
+class Polynomial(PolynomialActivation):
     """`sum_i coef[i] z^i`."""
 
     kind: Literal["polynomial"] = "polynomial"
@@ -77,7 +93,7 @@ class Polynomial(Activation):
 
 
 @spec
-class Hermite(Activation):
+class Hermite(PolynomialActivation):
     """The probabilists' Hermite polynomial over the root of its norm: `He_n(z) / sqrt(n!)`, n the degree.
 
     For z of variance 1 its dual is `q12^n`.

@@ -98,3 +98,6 @@ class Tanh(Activation):
         import torch
 
         return torch.tanh(z)
+
+    def dual(self, joint: Joint) -> Dual:
+        raise NotImplementedError

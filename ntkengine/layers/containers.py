@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ntkengine.layer import Layer, Part, Position, Site
+from ntkengine.layer import Part, Position, Site, WithoutTensors
 from ntkengine.spec import spec
 from ntkengine.state import KernelState
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @spec
-class Serial(Layer):
+class Serial(WithoutTensors):
     """Layers in sequence, as one layer."""
 
     kind: Literal["serial"] = "serial"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,8 @@ class Dense(Layer):
     parameterization: AnyParameterization | None = None
     """Overrides the network's parameterization for this layer."""
 
-    has_weights: ClassVar[bool] = True
+    def any_weights(self) -> bool:
+        return True
 
     def place(self, at: Position) -> Site:
         if len(at.shape) != 1:

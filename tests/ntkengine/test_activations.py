@@ -139,8 +139,7 @@ def joint_of(q11: float, q12: float, q22: float) -> Joint:
 
 
 def dual_of(spec: dict[str, Any], joint: Joint) -> Dual:
-    coefficients = layer_of(spec).polynomial()
-    return layer_of(spec).dual(joint) if coefficients is None else polynomial_dual(coefficients, joint)
+    return layer_of(spec).dual(joint)
 
 
 def test_every_activation_is_in_the_table() -> None:
