@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
+from tokenize import TokenError
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -17,6 +19,7 @@ from ntkengine.spec import Count, from_jsonable, spec
 
 Array = NDArray[np.float64]
 
+DEEPEST = 16  # levels of nested lists
 LISTED = 4096  # arrays up to this many numbers are written to JSON as lists, larger ones encoded
 
 
@@ -91,6 +94,8 @@ def numbers(value: Any) -> Any:
 
 def unequal(rows: Any, where: str) -> str | None:
     """The first place at which nested lists are no array, in words."""
+    if where.count("[") > DEEPEST:
+        return f"lists are nested more than {DEEPEST} deep"
     lengths = [len(row) if isinstance(row, list | tuple) else None for row in rows]
     for index, length in enumerate(lengths):
         if length != lengths[0]:
@@ -119,11 +124,22 @@ def decode_npy(value: dict[str, Any]) -> Any:
     if set(value) != {"kind", "base64"} or not isinstance(value["base64"], str):
         raise wrong('an encoded array is {"kind": "npy", "base64": "..."} and nothing else')
     try:
-        raw = base64.b64decode(value["base64"], validate=True)
-        array = np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
-    except (binascii.Error, ValueError, EOFError, SyntaxError) as error:
+        return numbers(read_npy(base64.b64decode(value["base64"], validate=True)))
+    except (binascii.Error, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
         raise wrong(f"base64 does not hold an .npy file of numbers: {error}") from None
-    return numbers(array)
+
+
+def read_npy(raw: bytes) -> Any:
+    """The array of an .npy file whose header is believed only as far as there are bytes."""
+    file = io.BytesIO(raw)
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"its format version {version} is not read")
+    shape, _, dtype = readers[version](file)
+    if dtype.kind not in "iuf" or math.prod(shape) * dtype.itemsize != len(raw) - file.tell():
+        raise ValueError(f"its header says {shape} of {dtype}, which is not what follows")
+    return np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
 
 
 def dump(value: ArrayValue) -> Any:
@@ -137,33 +153,50 @@ def dump(value: ArrayValue) -> Any:
     return {"kind": "npy", "base64": base64.b64encode(buffer.getvalue()).decode()}
 
 
-ARRAY_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"type": "array", "items": {}, "title": "Numbers", "description": "Nested lists of finite numbers."},
-        {
-            "type": "object",
-            "title": "Npy",
-            "additionalProperties": False,
-            "required": ["kind", "base64"],
-            "properties": {
-                "kind": {"const": "npy"},
-                "base64": {"type": "string", "description": "A .npy file of numbers, base64-encoded."},
-            },
-        },
-        {
-            "type": "object",
-            "title": "Dataset",
-            "additionalProperties": False,
-            "required": ["kind", "name"],
-            "properties": {
-                "kind": {"const": "dataset"},
-                "name": {"enum": ["digits"]},
-                "split": {"enum": ["train", "test"], "default": "train"},
-                "limit": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
-            },
-        },
-    ]
+LISTS: dict[str, Any] = {
+    "type": "array",
+    "items": {},
+    "title": "Numbers",
+    "description": "Nested lists of finite numbers.",
 }
+NPY: dict[str, Any] = {
+    "type": "object",
+    "title": "Npy",
+    "additionalProperties": False,
+    "required": ["kind", "base64"],
+    "properties": {
+        "kind": {"const": "npy"},
+        "base64": {"type": "string", "description": "A .npy file of numbers, base64-encoded."},
+    },
+}
+DATASET: dict[str, Any] = {
+    "type": "object",
+    "title": "Dataset",
+    "additionalProperties": False,
+    "required": ["kind", "name"],
+    "properties": {
+        "kind": {"const": "dataset"},
+        "name": {"enum": ["digits"]},
+        "split": {"enum": ["train", "test"], "default": "train"},
+        "limit": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
+    },
+}
+NUMBERS_SCHEMA: dict[str, Any] = {"anyOf": [LISTS, NPY]}
+ARRAY_SCHEMA: dict[str, Any] = {"anyOf": [LISTS, NPY, DATASET]}
+
+
+def parse_numbers(value: Any) -> Array:
+    """An array of numbers; not a data set, whose shape and meaning are another's."""
+    array = parse(value)
+    if isinstance(array, Dataset):
+        raise wrong("numbers are wanted here, not a data set")
+    return array
+
+
+NumbersField = Annotated[
+    Any, BeforeValidator(parse_numbers), PlainSerializer(dump), WithJsonSchema(NUMBERS_SCHEMA)
+]
+"""A field that takes nested lists, numpy arrays and encoded arrays."""
 
 ArrayField = Annotated[Any, BeforeValidator(parse), PlainSerializer(dump), WithJsonSchema(ARRAY_SCHEMA)]
 """A field that takes nested lists, numpy arrays, encoded arrays and data sets, and holds an `ArrayValue`."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntkengine.data import ArrayField, inputs_shape, load
+from ntkengine.data import ArrayField, NumbersField, inputs_shape, load
 from ntkengine.empirical.implementation import Work
 from ntkengine.empirical.plan import Plan, plan
 from ntkengine.errors import NumericalError, SpecError, located
@@ -50,11 +50,12 @@ class Infinite:
             )
 
     def plan(self, model: Model, in_shape: tuple[int, ...], n1: int, n2: int, itemsize: int) -> Plan:
-        depth = sum(1 for _ in model.place(in_shape).leaves())
+        site = model.place(in_shape)
+        depth = sum(1 for _ in site.leaves())
         flops = n1 * n2 * (2.0 * math.prod(in_shape) + 60.0 * depth)
-        return Plan(
-            "closed_form", n1, flops, 8 * n1 * n2 * itemsize, "the layers' rules, once over all pairs"
-        )
+        result = Work(n1, n2, site.out_shape[-1] or 1, itemsize, OUTPUT_FORMS[self.outputs]).result_bytes
+        held = 8 * n1 * n2 * itemsize + result * len(self.get)
+        return Plan("closed_form", n1, flops, held, "the layers' rules, once over all pairs")
 
     def compute(self, model: Model, x1: Tensor, x2: Tensor | None) -> Answer:
         from ntkengine.infinite import infinite_kernel
@@ -64,7 +65,9 @@ class Infinite:
         kernels: dict[str, Tensor] = {
             name: spread(getattr(kernel, name), self.outputs, k) for name in self.get
         }
-        method = {"kind": kernel.method, "error_bound": 0.0, "stderr": None}
+        plain_rounding = 100 * np.finfo(x1.numpy(force=True).dtype).eps
+        bound = kernel.entry_error if kernel.entry_error > plain_rounding else 0.0
+        method = {"kind": kernel.method, "error_bound": bound, "stderr": None}
         return Answer(kernels, method, kernel.scaling.to_dict(), kernel.warnings)
 
 
@@ -77,7 +80,7 @@ class Empirical:
     """Which kernels; `nngp` is the second moment of this network's outputs."""
     seed: NonNegativeInt | None = None
     """Seed of the weights; 0 where neither seed nor weights are given."""
-    weights: dict[str, ArrayField] | None = None
+    weights: dict[str, NumbersField] | None = None
     """Weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed."""
     outputs: Outputs = "mean"
     """What is kept of the k x k block of a pair: `full`, `trace`, `mean` (trace / k) or `diagonal`."""
@@ -167,7 +170,7 @@ class KernelResult:
     kernels: dict[str, NDArray[Any]]
     outputs: str
     dtype: str
-    method: dict[str, Any]  # kind, error_bound, stderr
+    method: dict[str, Any]  # kind; error_bound, beyond rounding, relative to the largest entry; stderr
     plan: dict[str, Any]
     scaling: dict[str, Any] | None  # None for an empirical kernel
     diagnostics: dict[str, Any]  # of the NTK where it was asked for
@@ -195,7 +198,12 @@ def compute_kernel(spec: KernelSpec) -> KernelResult:
     x1 = torch.as_tensor(load(spec.x1, "x"), dtype=dtype)
     x2 = None if spec.x2 is None else torch.as_tensor(load(spec.x2, "x"), dtype=dtype)
     with located("/model"):
-        answer = spec.of.compute(spec.model, x1, x2)
+        try:
+            answer = spec.of.compute(spec.model, x1, x2)
+        except OverflowError as error:
+            raise NumericalError(
+                f"a constant left the range of float64: {error}", pointer="", hint="use scales of order 1"
+            ) from None
     overflow = [name for name, kernel in answer.kernels.items() if not bool(torch.isfinite(kernel).all())]
     if overflow:
         raise NumericalError(
@@ -210,7 +218,9 @@ def compute_kernel(spec: KernelSpec) -> KernelResult:
         method=answer.method,
         plan=spec.plan().to_dict(),
         scaling=answer.scaling,
-        diagnostics=asdict(diagnose(diagnosed) if x2 is None else NOT_A_GRAM_MATRIX),
+        diagnostics=asdict(
+            diagnose(diagnosed, entry_error=answer.method["error_bound"]) if x2 is None else NOT_A_GRAM_MATRIX
+        ),
         warnings=answer.warnings,
     )
 

@@ -71,6 +71,7 @@ class Site:
     scaling: Scaling = field(default_factory=Scaling)
     role: Role | None = None  # None: no weights
     only: bool = False  # no other layer has weights, so no hidden width exists
+    starts_at_zero: bool = False  # its weights, which are trained
     parts: tuple[Site, ...] = ()
 
     def leaves(self) -> Iterator[Site]:
@@ -109,6 +110,7 @@ class Layer(ABC):
     """A map of features with, where it has them, trained tensors and an infinite-width rule."""
 
     kind: str
+    is_linear: ClassVar[bool] = False  # in its inputs, at fixed weights
     parts_field: ClassVar[str] = "parts"  # the field that holds inner layers; it is part of their paths
 
     @abstractmethod

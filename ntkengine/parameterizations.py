@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ntkengine.spec import Count, Real, spec
+from ntkengine.spec import Count, spec
 
 HALF = Fraction(1, 2)
 
@@ -97,19 +97,22 @@ class MeanField(Parameterization):
         return {Role.INPUT: Scaling(a=HALF, c=c), Role.READOUT: Scaling(a=Fraction(1), c=c)}
 
 
+Power = Annotated[float, Field(ge=-10, le=10, strict=True)]
+
+
 @spec
 class Exponents:
     """The three exponents of one role."""
 
-    a: Real = 0.0
+    a: Power = 0.0
     """The effective weight is W_std * n^-a * w, n the fan-in."""
-    b: Real = 0.0
+    b: Power = 0.0
     """The trained tensor w is drawn from W_law / n^b."""
-    c: Real = 0.0
+    c: Power = 0.0
     """The learning rate is eta * N^-c, N the hidden width."""
 
     def scaling(self) -> Scaling:
-        a, b, c = (Fraction(v).limit_denominator(1000) for v in (self.a, self.b, self.c))
+        a, b, c = (Fraction(str(v)) for v in (self.a, self.b, self.c))
         return Scaling(a=a, b=b, c=c)
 
 

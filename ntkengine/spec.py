@@ -27,11 +27,12 @@ def spec(cls: type[T]) -> type[T]:
 
 
 # Strict, so that `true` is no width and "3" no learning rate.
-Count = Annotated[int, Field(ge=1, strict=True)]
-NonNegativeInt = Annotated[int, Field(ge=0, strict=True)]
-Real = Annotated[float, Field(strict=True)]
-Positive = Annotated[float, Field(gt=0, strict=True)]
-NonNegative = Annotated[float, Field(ge=0, strict=True)]
+# Bounded, so that no formula made of some of them leaves the range of float64 by itself.
+Count = Annotated[int, Field(ge=1, le=10**12, strict=True)]
+NonNegativeInt = Annotated[int, Field(ge=0, le=2**63 - 1, strict=True)]
+Real = Annotated[float, Field(ge=-1e30, le=1e30, strict=True)]
+Positive = Annotated[float, Field(ge=1e-30, le=1e30, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, le=1e30, strict=True)]
 
 
 def from_jsonable(kind: Any, value: Any) -> Any:

@@ -35,30 +35,43 @@ class Size:
 
 @dataclass(frozen=True)
 class Graded:
-    """`values * N^power`, the leading term of a series in N, on each of some sets of pairs."""
+    """`values * N^power`, the leading term of a series in N, on each of some sets of pairs.
+
+    `vanishes` says that it is zero for any inputs, by a factor that is: such a term leads nothing.
+    """
 
     values: tuple[Tensor, ...]
     power: Fraction = ZERO
+    vanishes: bool = False
 
     @property
     def pair(self) -> Tensor:
         """The values on the pairs (x1, x2), shape (n1, n2)."""
         return self.values[0]
 
-    def scaled(self, factor: float | Tensor, power: Fraction = ZERO) -> Graded:
-        return Graded(tuple(value * factor for value in self.values), self.power + power)
+    def scaled(self, factor: float, power: Fraction = ZERO) -> Graded:
+        """The term times `factor N^power`."""
+        values = tuple(value * factor for value in self.values)
+        return Graded(values, self.power + power, self.vanishes or factor == 0)
+
+    def times(self, factor: Tensor) -> Graded:
+        """The term times a factor for each pair."""
+        return replace(self, values=tuple(value * factor for value in self.values))
 
     def plus_constant(self, constant: float, power: Fraction) -> Graded:
+        """The leading term of the sum with `constant N^power` on all pairs."""
         import torch
 
-        return self + Graded(tuple(torch.full_like(value, constant) for value in self.values), power)
+        values = tuple(torch.full_like(value, constant) for value in self.values)
+        return self + Graded(values, power, constant == 0)
 
     def __add__(self, other: Graded) -> Graded:
-        """The leading term of the sum; a term that vanishes identically leads nothing."""
+        """The leading term of the sum."""
+        if self.vanishes or other.vanishes:
+            return other if self.vanishes else self
         if self.power == other.power:
             return Graded(tuple(a + b for a, b in zip(self.values, other.values, strict=True)), self.power)
-        high, low = (self, other) if self.power > other.power else (other, self)
-        return high if any(bool(value.any()) for value in high.values) else low
+        return self if self.power > other.power else other
 
 
 CumulantRule = Callable[[int, int], "Tensor | float"]
@@ -111,6 +124,8 @@ class KernelState:
     inputs: tuple[Tensor, Tensor] | None = None  # the features, where they are not random
     cumulants: Cumulants | None = None
     exact_moments: bool = False  # an expectation was taken by exact moments
+    nngp_error: float = 0.0  # of entries where inputs (nearly) coincide, relative to the largest entry
+    ntk_error: float = 0.0
 
     @classmethod
     def from_inputs(cls, x1: Tensor, x2: Tensor, *, symmetric: bool, symbolic: bool) -> KernelState:
@@ -124,12 +139,16 @@ class KernelState:
             pair = pair.diagonal_scatter(first)
         return cls(
             nngp=Graded((pair, first, second)),
-            ntk=Graded((torch.zeros_like(pair),)),
+            ntk=Graded((torch.zeros_like(pair),), vanishes=True),
             size=Size(d),
             symmetric=symmetric,
             symbolic=symbolic,
             inputs=(x1, x2),
         )
+
+    def with_inputs(self, x1: Tensor, x2: Tensor) -> KernelState:
+        """The state of other inputs in the place of these."""
+        return self.from_inputs(x1, x2, symmetric=self.symmetric, symbolic=self.symbolic)
 
     def mirrored(self) -> KernelState:
         """The state of one set of inputs, symmetric to the last bit: elementwise functions need not give
@@ -139,8 +158,8 @@ class KernelState:
             return square.triu() + square.triu(1).T
 
         pair, *diagonals = self.nngp.values
-        nngp = Graded((mirror(pair), *diagonals), self.nngp.power)
-        return replace(self, nngp=nngp, ntk=Graded((mirror(self.ntk.pair),), self.ntk.power))
+        nngp = replace(self.nngp, values=(mirror(pair), *diagonals))
+        return replace(self, nngp=nngp, ntk=replace(self.ntk, values=(mirror(self.ntk.pair),)))
 
     def known_inputs(self) -> tuple[Tensor, Tensor]:
         """The features of a state that are the network's inputs."""
@@ -150,7 +169,7 @@ class KernelState:
 
     def nngp_pair(self) -> Graded:
         """The second moment on the pairs (x1, x2) alone."""
-        return Graded((self.nngp.pair,), self.nngp.power)
+        return replace(self.nngp, values=(self.nngp.pair,))
 
     def features(self, width: int | None) -> Size:
         """The size of a hidden layer of that width."""
@@ -168,6 +187,8 @@ class KernelState:
 
     def elementwise(self, dual: Callable[[Joint], Dual], *, exact_moments: bool) -> KernelState:
         """The state after an activation with that dual; coincident pairs are taken from the diagonal."""
+        import torch
+
         pair, first, second = self.joints()
         out, diagonal = dual(pair), dual(first)
         value, slope = out.value, out.slope.expand_as(out.value)
@@ -175,14 +196,25 @@ class KernelState:
             value = value.diagonal_scatter(diagonal.value)
             slope = slope.diagonal_scatter(diagonal.slope.expand_as(diagonal.value))
         last = diagonal.value if self.symmetric else dual(second).value
+        # what rounding does to a coincident pair: a kink puts a root into the slope's dual, a step into both
+        rounded = max(self.nngp_error, float(torch.finfo(value.dtype).eps))
+        near = dual(replace(first, q12=first.q12 * (1.0 - rounded)))
         return replace(
             self,
-            nngp=Graded((value, diagonal.value, last)),
-            ntk=self.ntk.scaled(slope),
+            nngp=Graded((value, diagonal.value, last), vanishes=self.nngp.vanishes and not bool(value.any())),
+            ntk=self.ntk.times(slope),
             inputs=None,
             cumulants=None,
             exact_moments=self.exact_moments or exact_moments,
+            nngp_error=relative_distance(near.value, diagonal.value),
+            ntk_error=max(self.ntk_error, relative_distance(near.slope, diagonal.slope)),
         )
+
+
+def relative_distance(values: Tensor, others: Tensor) -> float:
+    """The largest difference, relative to the largest of the others; 0 where these vanish."""
+    largest = float(others.abs().max())
+    return float((values - others).abs().max()) / largest if largest > 0 else 0.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -152,13 +153,16 @@ def from_parts(parts: Mapping[str, Any]) -> ServiceError:
     return ServiceError(kind, parts["detail"], hint=hint, offences=offences, **extra)
 
 
+MOST_OFFENCES = 20  # told of one request
+
+
 def invalid(errors: Iterable[ErrorDetails | Mapping[str, Any]], body: Any) -> ServiceError:
     """What validation found wrong with `body`; each location begins with the part of the request it is in."""
     # A plain union complains once per member: the same thing is said once.
     found = {(o.pointer, o.detail): o for o in (_offence(error, body) for error in errors)}
-    offences = list(found.values())
+    offences = list(found.values())[:MOST_OFFENCES]
     places = ", ".join(dict.fromkeys(o.pointer or "the body" for o in offences))
-    return ServiceError("invalid", f"{len(offences)} wrong: {places}", offences=offences)
+    return ServiceError("invalid", f"{len(found)} wrong: {places}", offences=offences)
 
 
 def _offence(error: ErrorDetails | Mapping[str, Any], body: Any) -> Offence:
@@ -190,5 +194,5 @@ def _pointer(path: Sequence[Any], body: Any, kind: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

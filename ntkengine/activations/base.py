@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
+from ntkengine.errors import UnsupportedError
 from ntkengine.layer import Part, Position, Site, WithoutTensors
 from ntkengine.state import Dual, Joint, KernelState
 
@@ -54,6 +55,11 @@ class Activation(WithoutTensors):
 
     @final
     def rule(self, site: Site, state: KernelState) -> KernelState:
+        if self.is_linear:
+            return state
+        if state.inputs is not None:  # up to the first weights the network is a fixed map of its inputs
+            x1, x2 = (self.apply(site, {}, x, ()) for x in state.inputs)
+            return state.with_inputs(x1, x2)
         if state.nngp.power != 0:
             raise site.unsupported(
                 f"the inputs of {self.kind} scale as N^{state.nngp.power / 2}, so that its limit is trivial",
@@ -68,6 +74,10 @@ class Activation(WithoutTensors):
             )
         try:
             return state.elementwise(self.dual, exact_moments=self.any_law)
+        except UnsupportedError as error:
+            if error.pointer is not None:  # a layer's own
+                raise
+            raise site.unsupported(str(error), error.hint or "") from None
         except NotImplementedError:
             raise site.unsupported(
                 f"{self.kind} has no infinite-width rule",

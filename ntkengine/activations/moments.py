@@ -5,10 +5,13 @@ from __future__ import annotations
 from math import comb, factorial, sqrt
 from typing import TYPE_CHECKING
 
+from ntkengine.errors import UnsupportedError
 from ntkengine.state import Dual, Joint
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+MOST_FROM_CUMULANTS = 6  # beyond it, cumulants of twice the order cancel more than four digits
 
 Coefficients = tuple[float, ...]  # coefficients of 1, z, z^2, ...
 
@@ -17,6 +20,12 @@ def polynomial_dual(coefficients: Coefficients, joint: Joint) -> Dual:
     """`E[s(z) s(z')]` and `E[s'(z) s'(z')]` for `s(z) = sum_i coefficients[i] z^i`."""
     if joint.higher is None:
         return gaussian_dual(coefficients, joint)
+    if len(coefficients) - 1 > MOST_FROM_CUMULANTS:
+        raise UnsupportedError(
+            f"a polynomial of degree {len(coefficients) - 1} under a law that is not normal needs cumulants "
+            f"that cancel; it is exact up to degree {MOST_FROM_CUMULANTS}",
+            hint="use normal laws, or a lower degree",
+        )
     moments = JointMoments(joint)
     derivative = tuple(i * c for i, c in enumerate(coefficients))[1:]
     return Dual(moments.bilinear(coefficients), moments.bilinear(derivative))

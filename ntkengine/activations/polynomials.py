@@ -37,6 +37,7 @@ class PolynomialActivation(Activation):
 class Linear(PolynomialActivation):
     """`z`."""
 
+    is_linear: ClassVar[bool] = True
     kind: Literal["linear"] = "linear"
 
     def function(self, z: Tensor) -> Tensor:

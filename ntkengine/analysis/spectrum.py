@@ -25,11 +25,12 @@ class Diagnostics:
 NOT_A_GRAM_MATRIX = Diagnostics(symmetric=False, lambda_min=None, condition_number=None, clipped=None)
 
 
-def diagnose(kernel: Tensor) -> Diagnostics:
+def diagnose(kernel: Tensor, *, entry_error: float = 0.0) -> Diagnostics:
     """Diagnostics of a kernel of shape (n, n), or (n, n, k, k) read as an (n k, n k) matrix.
 
     Raises:
-        NumericalError: an eigenvalue is below `-n eps lambda_max`, which rounding cannot explain.
+        NumericalError: an eigenvalue is below `-n max(eps, entry_error) lambda_max`, which the stated
+            error of an entry cannot explain.
     """
     gram = as_matrix(kernel)
     if gram is None or not torch.equal(gram, gram.T):
@@ -38,7 +39,7 @@ def diagnose(kernel: Tensor) -> Diagnostics:
         return Diagnostics(symmetric=True, lambda_min=None, condition_number=None, clipped=None)
     eigenvalues = torch.linalg.eigvalsh(gram.double())
     low, high = float(eigenvalues[0]), float(eigenvalues[-1])
-    if low < -len(gram) * torch.finfo(kernel.dtype).eps * max(high, 0.0):
+    if low < -len(gram) * max(torch.finfo(kernel.dtype).eps, entry_error) * max(high, 0.0):
         raise NumericalError(
             f"the kernel is not positive semi-definite: its eigenvalues run from {low:.3g} to {high:.3g}",
             hint="scale the inputs to entries of order 1, or use float64",

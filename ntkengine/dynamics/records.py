@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, final
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +14,7 @@ from ntkengine.empirical import empirical_ntk
 from ntkengine.empirical.implementation import parameter_count
 from ntkengine.errors import SpecError
 from ntkengine.layer import Site
-from ntkengine.outputs import Outputs
+from ntkengine.outputs import OUTPUT_FORMS, Outputs
 from ntkengine.spec import spec
 
 if TYPE_CHECKING:
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
     from ntkengine.dynamics.snapshot import Snapshot
 
 Value = float | np.ndarray | dict[str, "Value"]
+
+
+class Shapes(NamedTuple):
+    """What sizes depend on: m training and n test inputs, k outputs, the number of weights."""
+
+    m: int
+    n: int
+    k: int
+    weights: int
+
+
+class Size(NamedTuple):
+    """Numbers that a record keeps each time, and that it holds in memory while it is taken."""
+
+    kept: int
+    held: int
 
 
 class Record(ABC):
@@ -34,6 +51,10 @@ class Record(ABC):
     @abstractmethod
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
         """The quantity at that moment, by the names under which it is stored."""
+
+    @abstractmethod
+    def size(self, shapes: Shapes) -> Size:
+        """How large one value is."""
 
     @final
     def check(self, site: Site, axis: Axis) -> None:
@@ -56,6 +77,9 @@ class LossRecord(Record):
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
 
+    def size(self, shapes: Shapes) -> Size:
+        return Size(1, shapes.m * shapes.k)
+
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
         objective = snapshot.objective
         return {"loss": float(objective.loss.value(snapshot.outputs, objective.y))}
@@ -69,6 +93,9 @@ class OutputsRecord(Record):
     """Which quantity."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
+
+    def size(self, shapes: Shapes) -> Size:
+        return Size((shapes.m + shapes.n) * shapes.k, (shapes.m + shapes.n) * shapes.k)
 
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
         return {f"outputs{part}": array(snapshot.outputs_on(x)) for part, x in snapshot.parts().items()}
@@ -85,6 +112,10 @@ class KernelRecord(Record):
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
 
+    def size(self, shapes: Shapes) -> Size:
+        kept = math.prod(OUTPUT_FORMS[self.outputs].shape(shapes.m, shapes.m, shapes.k))
+        return Size(kept, 3 * kept)
+
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
         objective = snapshot.objective
         return {"kernel": array(empirical_ntk(objective.network, objective.x, outputs=self.outputs))}
@@ -99,6 +130,10 @@ class SlopesRecord(Record):
     """Which quantity."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
+
+    def size(self, shapes: Shapes) -> Size:
+        inputs = shapes.m + shapes.n
+        return Size(2 * inputs * shapes.k, 3 * inputs * shapes.m * shapes.k**2)
 
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
         import torch
@@ -123,6 +158,9 @@ class WeightsRecord(Record):
     """Which quantity."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
     """When it is recorded."""
+
+    def size(self, shapes: Shapes) -> Size:
+        return Size(shapes.weights, shapes.weights)
 
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
         return {"weights": {name: array(p) for name, p in snapshot.objective.network.trained().items()}}

@@ -78,14 +78,19 @@ class Run:
         trainer.advance(target, deadline)
         if trainer.outcome is not None and trainer.position <= target:
             self.outcome = trainer.outcome
-            fresh = trainer.position > self._last
-            return [self._point(trainer.position, self._spec.record)] if fresh else []
+            missing = self._not_recorded_at(trainer.position)
+            return [self._point(trainer.position, missing)] if missing else []
         if trainer.position < target:
             return []  # out of time
         self._next, self._last = self._next + 1, target
         if self._next == len(self._moments):
             self.outcome = Outcome.STOPPED
         return [self._point(target, records)]
+
+    def _not_recorded_at(self, position: float) -> list[Record]:
+        """What has no value at this position, which is that of the newest point or beyond it."""
+        known = self._moments[self._next - 1][1] if position == self._last else []
+        return [record for record in self._spec.record if record not in known]
 
     def _point(self, position: float, records: Sequence[Record]) -> Point:
         theta = self._trainer.weights_at(position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -30,6 +31,9 @@ class Axis:
         return tuple(np.unique(np.clip(exact, 0.0, self.end)).tolist())
 
 
+MOST_POINTS = 200_000  # of one quantity
+
+
 class Schedule(ABC):
     """A rule for positions. The start and the end are recorded whatever it says."""
 
@@ -53,6 +57,12 @@ class Every(Schedule):
                 pointer="/schedule",
                 hint='use {"kind": "linear", "points": 200} or {"kind": "at", "at": [...]}',
             )
+        if axis.end / self.steps > MOST_POINTS:
+            raise SpecError(
+                f"a record every {self.steps} of {axis.end:g} steps: at most {MOST_POINTS:,} are kept",
+                pointer="/schedule/steps",
+                hint=f"record every {math.ceil(axis.end / MOST_POINTS):,} steps or more seldom",
+            )
         return axis.positions(np.arange(0.0, axis.end + 1.0, self.steps))
 
 
@@ -61,7 +71,7 @@ class LinearSchedule(Schedule):
     """Evenly spaced from start to end."""
 
     kind: Literal["linear"] = "linear"
-    points: Annotated[int, Field(ge=2, strict=True)] = 200
+    points: Annotated[int, Field(ge=2, le=MOST_POINTS, strict=True)] = 200
     """How many records, start and end included."""
 
     def positions(self, axis: Axis) -> tuple[float, ...]:
@@ -73,14 +83,14 @@ class Logarithmic(Schedule):
     """The start, then evenly spaced in the logarithm up to the end."""
 
     kind: Literal["logarithmic"] = "logarithmic"
-    points: Annotated[int, Field(ge=2, strict=True)] = 200
+    points: Annotated[int, Field(ge=2, le=MOST_POINTS, strict=True)] = 200
     """How many records after the start."""
     first: Positive | None = None
     """The first position after the start; by default step 1, or 1/10,000 of the time."""
 
     def positions(self, axis: Axis) -> tuple[float, ...]:
         first = self.first or (1.0 if axis.discrete else 1e-4 * axis.end)
-        spaced = np.geomspace(min(first, axis.end), axis.end, self.points)
+        spaced = np.geomspace(min(first, axis.end) or axis.end, axis.end, self.points)
         return axis.positions(np.concatenate([[0.0], spaced]))
 
 
@@ -89,7 +99,7 @@ class At(Schedule):
     """At chosen positions."""
 
     kind: Literal["at"] = "at"
-    at: Annotated[tuple[NonNegative, ...], Field(min_length=1)]
+    at: Annotated[tuple[NonNegative, ...], Field(min_length=1, max_length=MOST_POINTS)]
     """Steps, or times of a gradient flow."""
 
     def positions(self, axis: Axis) -> tuple[float, ...]:
@@ -99,6 +109,13 @@ class At(Schedule):
                 f"position {late[0]:g} lies beyond the end of the run, {axis.end:g} {axis.unit}",
                 pointer="/schedule/at",
                 hint="choose positions up to the end, or train longer",
+            )
+        between = [position for position in self.at if axis.discrete and position != int(position)]
+        if between:
+            raise SpecError(
+                f"position {between[0]:g} lies between two steps",
+                pointer="/schedule/at",
+                hint="gradient descent is recorded at whole steps",
             )
         return axis.positions(np.asarray(self.at, dtype=np.float64))
 

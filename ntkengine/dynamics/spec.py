@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ntkengine.data import ArrayField, inputs_shape, shape_of
+from ntkengine.data import ArrayField, NumbersField, inputs_shape, shape_of
 from ntkengine.dynamics.losses import AnyLoss, HalfSum
-from ntkengine.dynamics.records import AnyRecord, LossRecord, OutputsRecord
+from ntkengine.dynamics.records import AnyRecord, LossRecord, OutputsRecord, Shapes
 from ntkengine.dynamics.schedules import Axis
 from ntkengine.empirical.implementation import parameter_count
 from ntkengine.errors import SpecError, located
@@ -144,7 +144,7 @@ class RunSpec:
     """What is recorded and when; start and end are recorded always."""
     seed: NonNegativeInt | None = None
     """Seed of the initial weights; 0 where neither seed nor weights are given."""
-    weights: dict[str, ArrayField] | None = None
+    weights: dict[str, NumbersField] | None = None
     """Initial weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed."""
 
     def check(self) -> None:
@@ -185,13 +185,17 @@ class RunSpec:
         }
 
     def plan(self) -> dict[str, Any]:
-        """Estimated cost: recorded points, flops, and bytes held. Torch-free."""
-        axis = self.training.axis()
-        schedules = [record.schedule.positions(axis) for record in self.record]
-        points = len({0.0, axis.end}.union(*schedules))
-        count, m = parameter_count(self.place()), shape_of(self.data.x, "x")[0]
+        """Estimated cost: recorded points, flops, bytes held in memory and bytes kept. Torch-free."""
+        site, axis = self.place(), self.training.axis()
+        m, k = shape_of(self.data.y, "y")
+        n = 0 if self.data.x_test is None else shape_of(self.data.x_test, "x")[0]
+        count = parameter_count(site)
+        positions = [{0.0, axis.end, *record.schedule.positions(axis)} for record in self.record]
+        sizes = [record.size(Shapes(m, n, k, count)) for record in self.record]
+        training = 20 * count + m * sum(leaf.out_shape[-1] or 0 for leaf in site.leaves())
         return {
-            "points": points,
+            "points": len(set().union(*positions)),
             "flops": 6.0 * count * m * self.training.evaluations(),
-            "bytes": 8 * (20 * count + m * sum(leaf.out_shape[-1] or 0 for leaf in self.place().leaves())),
+            "bytes": 8 * (training + max(size.held for size in sizes)),
+            "bytes_kept": 8 * sum(size.kept * len(at) for size, at in zip(sizes, positions, strict=True)),
         }

@@ -122,12 +122,13 @@ class Flow(Trainer):
         super().__init__(objective, spec.stop, first_loss)
         self._loss = first_loss
         self.position = float(state["position"])
-        left = spec.t_end - self.position
-        first_step = min(float(state["step"]), left) if state["step"] > 0 else None
+        known_step = float(state["step"])  # 0 at the start
         self._solver = DOP853(
             self._derivative, self.position, state["theta"].copy(), spec.t_end,
-            rtol=spec.rtol, atol=spec.atol, first_step=first_step,
+            rtol=spec.rtol, atol=spec.atol, first_step=(spec.t_end - self.position) if known_step else None,
         )  # fmt: skip
+        if known_step:
+            self._solver.h_abs = known_step  # as it was: the constructor takes no step beyond the end
         self._evaluations = int(state["evaluations"])
         self._before = dict(state)
         self._path: Callable[[float], np.ndarray] | None = None  # between the ends of the last step
@@ -177,9 +178,13 @@ class Flow(Trainer):
             return self.objective.velocity(self.weights_at(t)).loss - self._below
 
         start, end = float(self._solver.t_old), float(self._solver.t)
-        return (
-            end if excess(start) <= 0 or excess(end) >= 0 else float(brentq(excess, start, end, xtol=1e-12))
-        )
+        if excess(start) <= 0 or excess(end) >= 0:
+            return end
+        step = 4 * float(np.spacing(end))
+        crossing = float(brentq(excess, start, end, xtol=step))
+        while crossing < end and excess(crossing) >= 0:  # the root may be found from above
+            crossing, step = min(crossing + step, end), 2 * step
+        return crossing
 
     def weights_at(self, position: float) -> Tensor:
         if position == self._solver.t:
@@ -196,8 +201,8 @@ class Flow(Trainer):
         return along_velocity
 
     def state(self, pending: float) -> Checkpoint:
-        # a position inside the last step is read off that step's path, so the step has to be made again
-        return self._before if pending <= self.position else self._now()
+        # positions inside the last step, its end by an outcome among them, are read off that step's path
+        return self._before if self.outcome is not None or pending <= self.position else self._now()
 
     def detail(self) -> dict[str, Any]:
         return {"method": "DOP853", "evaluations": self._evaluations + int(self._solver.nfev)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -73,3 +73,11 @@ class Implementation(ABC):
 def parameter_count(site: Site) -> int:
     """Number of trained numbers of one copy of the network."""
     return sum(math.prod(shape) for leaf in site.leaves() for shape in leaf.layer.shapes(leaf).values())
+
+
+def sum_in_place(blocks: Iterator[Tensor]) -> Tensor:
+    """The sum of some blocks, at most two of which exist at a time."""
+    total = next(blocks)
+    for block in blocks:
+        total += block
+    return total

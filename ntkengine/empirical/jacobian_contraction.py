@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ntkengine.empirical.implementation import Cost, Implementation, Work, parameter_count
+from ntkengine.empirical.implementation import Cost, Implementation, Work, parameter_count, sum_in_place
 from ntkengine.layer import Site
 from ntkengine.state import Contraction
 
@@ -47,7 +47,7 @@ class JacobianContraction(Implementation):
     def contract(
         self, network: Network, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
     ) -> Tensor:
-        shares = [
+        tensors = (
             weights[name.rpartition(".")[0]] * contraction.product(left[name], right[name]) for name in left
-        ]
-        return sum(shares[1:], start=shares[0])
+        )
+        return sum_in_place(tensors)

@@ -84,6 +84,8 @@ def empirical_nngp(
         f1 = network(x1)[..., None]
         f2 = f1 if x2 is None else network(x2)[..., None]
     product = form.contraction.product(f1, f2)
+    if x2 is None:
+        product = (product + mirrored(product)) / 2
     return product / f1.shape[1] if form.divide else product
 
 

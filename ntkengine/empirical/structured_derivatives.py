@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ntkengine.empirical.implementation import Cost, Implementation, Work, parameter_count
+from ntkengine.empirical.implementation import Cost, Implementation, Work, parameter_count, sum_in_place
 from ntkengine.layer import Site
 from ntkengine.state import Contraction, Derivatives
 
@@ -65,9 +65,9 @@ class StructuredDerivatives(Implementation):
     def contract(
         self, network: Network, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
     ) -> Tensor:
-        shares = []
-        for path, module in network.trained_layers():
-            site = module.site
-            block = site.layer.structured_block(site, left[path], right[path], contraction)
-            shares.append(weights[path] * block)
-        return sum(shares[1:], start=shares[0])
+        layers = (
+            weights[path]
+            * module.site.layer.structured_block(module.site, left[path], right[path], contraction)
+            for path, module in network.trained_layers()
+        )
+        return sum_in_place(layers)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.infinite.scaling import WidthScaling, width_scaling
-from ntkengine.layer import Site
 from ntkengine.model import Model
 from ntkengine.state import Graded, KernelState
 
@@ -25,6 +24,7 @@ class InfiniteKernel:
     ntk: Tensor
     scaling: WidthScaling
     method: Literal["closed_form", "moments"]
+    entry_error: float  # of entries of (nearly) coincident inputs, relative to the largest; others are exact
     warnings: tuple[str, ...]
 
 
@@ -58,7 +58,11 @@ def infinite_kernel(
 
     in_shape = tuple(x1.shape[1:])
     site = model.place(in_shape) if widths == "limit" else model.check_finite(in_shape)
-    state = fold(site, x1, x1 if x2 is None else x2, symmetric=x2 is None, symbolic=widths == "limit")
+    other = x1 if x2 is None else x2
+    inputs = KernelState.from_inputs(x1, other, symmetric=x2 is None, symbolic=widths == "limit")
+    state = site.layer.rule(site, inputs)
+    if x2 is None:
+        state = state.mirrored()
     nngp, ntk = state.nngp_pair().scaled(model.output_scale**2), state.ntk.scaled(model.output_scale**2)
     warnings = []
     if model.initial_function != "raw":
@@ -68,20 +72,6 @@ def infinite_kernel(
         warnings.append("the NTK is zero on every pair: no trained tensor moves the outputs at the start")
     scaling = width_scaling(site, nngp.power, ntk.power)
     method: Literal["closed_form", "moments"] = "moments" if state.exact_moments else "closed_form"
-    return InfiniteKernel(nngp.pair, ntk.pair, scaling, method, (*warnings, *scaling.reasons))
-
-
-def fold(site: Site, x1: Tensor, x2: Tensor, *, symmetric: bool, symbolic: bool) -> KernelState:
-    """The state after the layers of a network's root site."""
-    from ntkengine.network import LayerModule
-
-    parts = list(site.parts)
-    while not parts[
-        0
-    ].layer.any_weights():  # up to the first weights the network is a fixed map of its inputs
-        fixed = LayerModule(parts.pop(0), {})
-        x1, x2 = fixed(x1), fixed(x2)
-    state = KernelState.from_inputs(x1, x2, symmetric=symmetric, symbolic=symbolic)
-    for part in parts:
-        state = part.layer.rule(part, state)
-    return state.mirrored() if symmetric else state
+    everything = (*warnings, *scaling.reasons, *scaling.remarks)
+    error = max(state.nngp_error, state.ntk_error)
+    return InfiniteKernel(nngp.pair, ntk.pair, scaling, method, error, everything)

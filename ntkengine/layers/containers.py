@@ -35,13 +35,17 @@ class Serial(WithoutTensors):
         sites: list[Site] = []
         here = at
         prefix = f"{at.path}." if at.path else ""
+        weighted = [index for index, layer in enumerate(self.layers) if layer.any_weights()]
+        first, last = (weighted[0], weighted[-1]) if weighted else (len(self.layers), -1)
         for index, layer in enumerate(self.layers):
-            after = at.weights_after or any(later.any_weights() for later in self.layers[index + 1 :])
-            here = replace(here, path=f"{prefix}layers.{index}", weights_after=after)
-            site = layer.place(here)
             here = replace(
-                here, shape=site.out_shape, weights_before=here.weights_before or layer.any_weights()
+                here,
+                path=f"{prefix}layers.{index}",
+                weights_before=at.weights_before or index > first,
+                weights_after=at.weights_after or index < last,
             )
+            site = layer.place(here)
+            here = replace(here, shape=site.out_shape)
             sites.append(site)
         return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=here.shape, parts=tuple(sites))
 

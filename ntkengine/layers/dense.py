@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,8 @@ class Dense(Layer):
     parameterization: AnyParameterization | None = None
     """Overrides the network's parameterization for this layer."""
 
+    is_linear: ClassVar[bool] = True
+
     def any_weights(self) -> bool:
         return True
 
@@ -70,6 +72,7 @@ class Dense(Layer):
             out_shape=(self.width,),
             role=at.role,
             only=at.only,
+            starts_at_zero=self.W_law.variance == 0,
             scaling=at.scaling(self.parameterization),
         )
 
@@ -99,13 +102,14 @@ class Dense(Layer):
         forward = times(gradient, size.power(-2 * site.scaling.b), (self._variance(site, "W"), Fraction(0)))
         nngp = state.nngp.scaled(*forward)
         ntk = state.ntk.scaled(*forward) + state.nngp_pair().scaled(*gradient)
+        bias, bias_power = times(self._bias(site, size), self._bias(site, size))
         if self.b_std is not None:
-            factor, power = times(self._bias(site, size), self._bias(site, size))
-            ntk = ntk.plus_constant(factor, power)
-            nngp = nngp.plus_constant(factor * self._variance(site, "b"), power)
-        if nngp.power > 0:
+            ntk = ntk.plus_constant(bias, bias_power)
+            nngp = nngp.plus_constant(bias * self._variance(site, "b"), bias_power)
+        grows = nngp.power if self.b_std is None else max(nngp.power, bias_power)
+        if grows > 0:
             raise site.unsupported(
-                f"its outputs grow as N^{nngp.power / 2}, so the network has no infinite-width limit",
+                f"its outputs grow as N^{grows / 2}, so the network has no infinite-width limit",
                 "check b_placement and the parameterization of this layer",
             )
         return replace(
@@ -173,13 +177,13 @@ class Dense(Layer):
         Weights on random features add up to a Gaussian, whatever their law, as the width grows;
         weights on the inputs, and the bias, keep theirs.
         """
-        n = state.size
-        bias = (self.b_law, self._law(site, "b")[1] * self._bias(site, n)[0], False)
-        weight_factor = times(self._weight(site, n), n.power(-site.scaling.b))[0]
-        weight = (self.W_law, self._law(site, "W")[1] * weight_factor, True)
-        candidates = [bias] if self.b_std is not None else []
-        candidates += [weight] if state.inputs is not None else []
-        summands = [candidate for candidate in candidates if not candidate[0].gaussian]
+        n, summands = state.size, []
+        bias, power = self._bias(site, n)
+        if self.b_std is not None and not self.b_law.gaussian and power == 0:  # else it vanishes as N grows
+            summands.append((self.b_law, self._law(site, "b")[1] * bias, False))
+        if state.inputs is not None and not self.W_law.gaussian:
+            weight, _ = times(self._weight(site, n), n.power(-site.scaling.b))
+            summands.append((self.W_law, self._law(site, "W")[1] * weight, True))
         if not summands:
             return None
 

@@ -60,8 +60,8 @@ class StrictRequest(Request):
         except json.JSONDecodeError as error:
             where = f"line {error.lineno}, column {error.colno}"
             raise ServiceError("malformed", f"The body is no JSON: {error.msg} at {where}.") from None
-        except (UnicodeDecodeError, RecursionError) as error:
-            raise ServiceError("malformed", f"The body is no JSON: {error}.") from None
+        except (ValueError, RecursionError) as error:  # bytes, numbers of many digits, deep nesting
+            raise ServiceError("malformed", f"The body is no JSON that is read here: {error}.") from None
 
 
 class NotANumber(Exception):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Executor
 
+from starlette.concurrency import run_in_threadpool
+
 from ntkengine.errors import ResourceError
 from ntkengine.kernels import KernelSpec
 from ntkengine.spec import to_jsonable
@@ -12,7 +14,7 @@ from service.compute.pool import NoWorker
 from service.compute.worker import Task, TaskFailed, WorkerDied
 from service.encoding import Message
 from service.errors import ServiceError, from_parts
-from service.runs.limits import check_json_size, check_kernel, least_numbers
+from service.runs.limits import check_json_size, check_kernel, check_model, least_numbers
 from service.settings import Settings
 
 
@@ -31,10 +33,7 @@ class Kernels:
             EngineError: the spec does not hold together, or the work is over a limit.
             ServiceError: the computation failed.
         """
-        spec.check()
-        check_kernel(spec, self._settings)
-        if as_text:
-            check_json_size(least_numbers(spec), self._settings)
+        await run_in_threadpool(self._check, spec, as_text)
         future = self._executor.submit(self._task, Message(to_jsonable(spec)))
         try:
             return await asyncio.wrap_future(future)
@@ -49,3 +48,10 @@ class Kernels:
         except NoWorker:
             later = {"Retry-After": "5"}
             raise ServiceError("unavailable", "All processes are busy.", headers=later) from None
+
+    def _check(self, spec: KernelSpec, as_text: bool) -> None:
+        check_model(spec.model, self._settings)  # first: the rest takes longer the larger the network is
+        spec.check()
+        check_kernel(spec, self._settings)
+        if as_text:
+            check_json_size(least_numbers(spec), self._settings)

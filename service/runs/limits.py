@@ -32,7 +32,6 @@ def check_kernel(spec: KernelSpec, settings: Settings) -> None:
     Raises:
         ResourceError: with the estimate and the limit.
     """
-    check_model(spec.model, settings)
     for name, inputs in (("x1", spec.x1), ("x2", spec.x2)):
         rows = 0 if inputs is None else shape_of(inputs, "x")[0]
         _check(f"/{name}", "points", rows, settings.max_points)
@@ -47,11 +46,11 @@ def check_run(spec: RunSpec, settings: Settings) -> None:
     Raises:
         ResourceError: with the estimate and the limit.
     """
-    check_model(spec.model, settings)
     _check("/data/x", "points", shape_of(spec.data.x, "x")[0], settings.max_job_points)
     plan = spec.plan()
     _check("/training", "flops", plan["flops"], settings.max_job_flops)
-    _check("", "bytes", plan["bytes"], settings.max_bytes)
+    _check("/record", "bytes held", plan["bytes"], settings.max_bytes)
+    _check("/record", "bytes kept", plan["bytes_kept"], settings.max_bytes)
 
 
 def least_numbers(spec: KernelSpec) -> int:

@@ -21,7 +21,7 @@ from service.encoding import dumps
 from service.errors import Offence, ServiceError
 from service.runs.clock import now
 from service.runs.events import FINAL_KINDS, Cancelled
-from service.runs.limits import check_run
+from service.runs.limits import check_model, check_run
 from service.runs.notify import Notifier
 from service.runs.states import ACTIVE, Status, sources
 from service.settings import Settings
@@ -78,6 +78,7 @@ class Runs:
             EngineError: the spec does not hold together, or the work is over a limit.
             ServiceError: the key belongs to another request.
         """
+        check_model(spec.model, self._settings)  # first: the rest takes longer the larger the network is
         spec.check()
         check_run(spec, self._settings)
         text = dumps(to_jsonable(spec))
