@@ -19,6 +19,9 @@ from ntkengine.spec import Count, NonNegative, NonNegativeInt, Positive, spec
 from ntkengine.weights import check_start
 
 
+GRADIENT_OVERHEAD = 2e7  # what a gradient costs besides its arithmetic, in flops' worth of time
+
+
 @spec
 class Stop:
     """When to stop before the end."""
@@ -195,7 +198,7 @@ class RunSpec:
         training = 20 * count + m * sum(leaf.out_shape[-1] or 0 for leaf in site.leaves())
         return {
             "points": len(set().union(*positions)),
-            "flops": 6.0 * count * m * self.training.evaluations(),
+            "flops": (6.0 * count * m + GRADIENT_OVERHEAD) * self.training.evaluations(),
             "bytes": 8 * (training + max(size.held for size in sizes)),
             "bytes_kept": 8 * sum(size.kept * len(at) for size, at in zip(sizes, positions, strict=True)),
         }

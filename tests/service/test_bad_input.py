@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -22,6 +23,24 @@ MEAN_FIELD_TWO_HIDDEN = {
     ],
 }
 DENSE = {"kind": "dense", "width": 2}
+
+DIGITS = {"kind": "dataset", "name": "digits"}
+HEADER = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,)}"
+LYING = {
+    "kind": "npy",
+    "base64": base64.b64encode(
+        b"\x93NUMPY\x01\x00" + len(HEADER).to_bytes(2, "little") + HEADER + bytes(8)
+    ).decode(),
+}
+
+
+def nested(depth: int) -> Any:
+    """A ragged list, that deep in lists."""
+    inner: Any = [[1.0], 2.0]
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
 
 # path, where, what stands there instead, the pointer in the answer
 BODIES: dict[str, tuple[str, JSONObject, str]] = {
@@ -67,7 +86,39 @@ BODIES: dict[str, tuple[str, JSONObject, str]] = {
     "targets that do not fit": ("/runs", changed(RUN, "/data/y", [[1.0]]), "/data/y"),
     "unknown quantity": ("/runs", changed(RUN, "/record/0/what", "colour"), "/record/0"),
     "unknown trainer": ("/runs", changed(RUN, "/training/kind", "magic"), "/training"),
-    "run over the limit": ("/runs", changed(RUN, "/training/steps", 10**15), "/training"),
+    "run over the limit": ("/runs", changed(RUN, "/training/steps", 10**12), "/training"),
+    "steps without end": ("/runs", changed(RUN, "/training/steps", 10**400), "/training/steps"),
+    "a record at every one of many steps": (
+        "/runs",
+        changed(changed(RUN, "/training/steps", 10**9), "/record/0/schedule", {"kind": "every", "steps": 1}),
+        "/record/0/schedule/steps",
+    ),
+    "a data set as weights": (
+        "/kernel",
+        changed(KERNEL, "/of", {"kind": "empirical", "weights": {"layers.0.W": DIGITS}}),
+        "/of/weights/layers.0.W",
+    ),
+    "a header that lies": ("/kernel", changed(KERNEL, "/x1", LYING), "/x1"),
+    "a scale that overflows": (
+        "/kernel",
+        changed(KERNEL, "/model/output_scale", 1e200),
+        "/model/output_scale",
+    ),
+    "lists in lists in lists": ("/kernel", changed(KERNEL, "/x1", nested(900)), "/x1"),
+    "thousands of layers": (
+        "/kernel",
+        changed(KERNEL, "/model/layers", [{"kind": "relu"}] * 6000 + [DENSE]),
+        "/model/layers",
+    ),
+    "an answer larger than memory": (
+        "/kernel",
+        changed(
+            changed(KERNEL, "/model/layers", [{"kind": "dense", "width": 65_536}]),
+            "/of",
+            {"kind": "infinite", "outputs": "full"},
+        ),
+        "",
+    ),
     "body that is no object": ("/runs", [1, 2], ""),  # type: ignore[dict-item]
     "unknown experiment": ("/runs", {"experiment": "nothing"}, "/experiment"),
 }
@@ -108,7 +159,7 @@ def test_literals_that_json_does_not_have(client: httpx.Client, literal: str) ->
     assert problem["errors"][0]["pointer"] == "/x1/1/0"
 
 
-@pytest.mark.parametrize("content", [b'{"model": ', b"", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b'{"model": ', b"", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])
 def test_malformed_json(client: httpx.Client, content: bytes) -> None:
     answer = client.post("/kernel", content=content, headers={"Content-Type": "application/json"})
     check_problem(answer, 400)
