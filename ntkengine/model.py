@@ -11,12 +11,12 @@ from ntkengine.layer import Position, Site
 from ntkengine.layers import AnyLayer, Serial
 from ntkengine.parameterizations import NTK, AnyParameterization
 from ntkengine.spec import Positive, spec
+from ntkengine.weights import Weights, checked, draw
 
 if TYPE_CHECKING:
     import torch
 
     from ntkengine.network import Network
-    from ntkengine.weights import Weights
 
 InitialFunction = Literal["raw", "centred", "doubled"]
 
@@ -93,6 +93,14 @@ class Model:
         >>> {name: tuple(p.shape) for name, p in net.named_parameters()}
         {'layers.0.W': (2, 4), 'layers.2.W': (4, 1)}
         """
+        import torch
+
         from ntkengine.network import build
 
-        return build(self, in_shape, seed=seed, weights=weights, dtype=dtype, device=device)
+        site = self.check_finite(in_shape)
+        arrays = draw(site, seed) if weights is None else checked(site, weights)
+        tensors = {
+            name: torch.as_tensor(array, dtype=dtype or torch.float64, device=device)
+            for name, array in arrays.items()
+        }
+        return build(site, tensors, self.output_scale, self.initial_function)

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from ntkengine.layer import Site
-from ntkengine.weights import Weights, checked, draw
-
-if TYPE_CHECKING:
-    from ntkengine.model import Model
 
 
 class LayerModule(nn.Module):
@@ -82,27 +77,13 @@ class Network(nn.Module):
         return {path: module.site.rate() for path, module in self.trained_layers()}
 
 
-def build(
-    model: Model,
-    in_shape: tuple[int, ...],
-    *,
-    seed: int,
-    weights: Weights | None,
-    dtype: torch.dtype | None,
-    device: torch.device | None,
-) -> Network:
-    """See `Model.network`."""
-    site = model.check_finite(in_shape)
-    arrays = draw(site, seed) if weights is None else checked(site, weights)
-    tensors = {
-        name: torch.as_tensor(array, dtype=dtype or torch.float64, device=device)
-        for name, array in arrays.items()
-    }
-    body, scale = LayerModule(site, cloned(tensors)), model.output_scale
-    if model.initial_function == "raw":
+def build(site: Site, tensors: Mapping[str, Tensor], scale: float, start: str) -> Network:
+    """The network of a placed model with these tensors by name; see `Model.network`."""
+    body = LayerModule(site, cloned(tensors))
+    if start == "raw":
         return Network(body, scale, None)
     twin = LayerModule(site, cloned(tensors))
-    if model.initial_function == "doubled":
+    if start == "doubled":
         return Network(body, scale / math.sqrt(2), twin)
     return Network(body, scale, twin.requires_grad_(False))
 

@@ -18,7 +18,6 @@ from ntkengine.model import Model
 from ntkengine.spec import Count, NonNegative, NonNegativeInt, Positive, spec
 from ntkengine.weights import check_start
 
-
 GRADIENT_OVERHEAD = 2e7  # what a gradient costs besides its arithmetic, in flops' worth of time
 
 

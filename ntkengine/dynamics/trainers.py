@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -32,9 +32,17 @@ class Trainer(ABC):
         self._above = DIVERGED * (first_loss or 1.0)
         self.outcome: Outcome | None = Outcome.CONVERGED if first_loss < self._below else None
 
-    @abstractmethod
+    @final
     def advance(self, to: float, deadline: float) -> None:
         """Move to the position `to`, or past it; less far if the deadline passes or the run is over."""
+        while self.outcome is None and self.position < to:
+            self._step()
+            if time.monotonic() > deadline:
+                return
+
+    @abstractmethod
+    def _step(self) -> None:
+        """Make one step, and set the outcome if it was the last."""
 
     @abstractmethod
     def weights_at(self, position: float) -> Tensor:
@@ -64,12 +72,6 @@ class Descent(Trainer):
         self.position = float(state["position"])
         self._theta = torch.from_numpy(state["theta"].copy())
         self._velocity: Velocity | None = None  # here, once it was computed
-
-    def advance(self, to: float, deadline: float) -> None:
-        while self.outcome is None and self.position < to:
-            self._step()
-            if time.monotonic() > deadline:
-                return
 
     def _step(self) -> None:
         before, after = self._theta, self._next()
@@ -137,12 +139,6 @@ class Flow(Trainer):
         velocity = self.objective.velocity(torch.from_numpy(theta))
         self._loss = velocity.loss
         return velocity.theta.numpy()
-
-    def advance(self, to: float, deadline: float) -> None:
-        while self.outcome is None and self.position < to:
-            self._step()
-            if time.monotonic() > deadline:
-                return
 
     def _step(self) -> None:
         solver = self._solver
