@@ -86,9 +86,7 @@ def numbers(value: Any) -> Any:
     except ValueError:
         raise wrong(f"ragged array: {unequal(value, '') or 'rows need equal length'}") from None
     if array.dtype.kind not in "iuf":
-        raise wrong(
-            f"an array holds numbers only, got {array.dtype.name}: null, text and true/false are none"
-        )
+        raise wrong("an array holds numbers of ordinary size only; text, null, true and false are none")
     return array
 
 

@@ -58,6 +58,8 @@ HINTS: Mapping[str, str] = {
     "unexpected_keyword_argument": "Remove this key, or correct its spelling.",
     "union_tag_invalid": "Use one of the kinds listed.",
     "union_tag_not_found": "Add the key `kind`.",
+    "dataclass_type": 'Write an object with its `kind`, such as {"kind": "ntk"} or {"kind": "relu"}.',
+    "model_attributes_type": 'Write an object with its `kind`, such as {"kind": "ntk"} or {"kind": "relu"}.',
     "finite_number": "Use a finite number.",
 }
 LAST_IS_A_KEY = {"missing", "missing_argument", "extra_forbidden", "unexpected_keyword_argument"}
@@ -158,11 +160,21 @@ MOST_OFFENCES = 20  # told of one request
 
 def invalid(errors: Iterable[ErrorDetails | Mapping[str, Any]], body: Any) -> ServiceError:
     """What validation found wrong with `body`; each location begins with the part of the request it is in."""
+    told = list(errors)
+    # A list whose items are wrong is then also said to be too short.
+    real = [error for error in told if not (error["type"] == "too_short" and _has_inner(error, told))]
     # A plain union complains once per member: the same thing is said once.
-    found = {(o.pointer, o.detail): o for o in (_offence(error, body) for error in errors)}
+    found = {(o.pointer, o.detail): o for o in (_offence(error, body) for error in real)}
     offences = list(found.values())[:MOST_OFFENCES]
     places = ", ".join(dict.fromkeys(o.pointer or "the body" for o in offences))
     return ServiceError("invalid", f"{len(found)} wrong: {places}", offences=offences)
+
+
+def _has_inner(
+    outer: ErrorDetails | Mapping[str, Any], errors: Iterable[ErrorDetails | Mapping[str, Any]]
+) -> bool:
+    place = outer["loc"]
+    return any(len(error["loc"]) > len(place) and error["loc"][: len(place)] == place for error in errors)
 
 
 def _offence(error: ErrorDetails | Mapping[str, Any], body: Any) -> Offence:

@@ -26,20 +26,24 @@ NOT_A_GRAM_MATRIX = Diagnostics(symmetric=False, lambda_min=None, condition_numb
 
 
 def diagnose(kernel: Tensor, *, entry_error: float = 0.0) -> Diagnostics:
-    """Diagnostics of a kernel of shape (n, n), or (n, n, k, k) read as an (n k, n k) matrix.
+    """Diagnostics of a kernel of shape (n, n); or (n, n, k, k), read as one (n k, n k) matrix; or (n, n, k),
+    read as the k diagonal blocks of one.
 
     Raises:
         NumericalError: an eigenvalue is below `-n max(eps, entry_error) lambda_max`, which the stated
             error of an entry cannot explain.
     """
-    gram = as_matrix(kernel)
-    if gram is None or not torch.equal(gram, gram.T):
+    if kernel.shape[0] != kernel.shape[1]:
         return NOT_A_GRAM_MATRIX
-    if len(gram) > LARGEST:
+    blocks = as_blocks(kernel)
+    if not torch.equal(blocks, blocks.mT):
+        return NOT_A_GRAM_MATRIX
+    rows = blocks.shape[-1]
+    if rows > LARGEST:
         return Diagnostics(symmetric=True, lambda_min=None, condition_number=None, clipped=None)
-    eigenvalues = torch.linalg.eigvalsh(gram.double())
-    low, high = float(eigenvalues[0]), float(eigenvalues[-1])
-    if low < -len(gram) * max(torch.finfo(kernel.dtype).eps, entry_error) * max(high, 0.0):
+    eigenvalues = torch.linalg.eigvalsh(blocks.double())
+    low, high = float(eigenvalues.min()), float(eigenvalues.max())
+    if low < -rows * max(torch.finfo(kernel.dtype).eps, entry_error) * max(high, 0.0):
         raise NumericalError(
             f"the kernel is not positive semi-definite: its eigenvalues run from {low:.3g} to {high:.3g}",
             hint="scale the inputs to entries of order 1, or use float64",
@@ -48,11 +52,9 @@ def diagnose(kernel: Tensor, *, entry_error: float = 0.0) -> Diagnostics:
     return Diagnostics(True, low, condition, int((eigenvalues < 0).sum()))
 
 
-def as_matrix(kernel: Tensor) -> Tensor | None:
-    """The Gram matrix of a kernel, rows (input, output); None where it is none."""
-    n1, n2, *rest = kernel.shape
-    if n1 != n2:
-        return None
-    if not rest:
-        return kernel
-    return kernel.transpose(1, 2).reshape(n1 * rest[0], -1) if len(rest) == 2 else None
+def as_blocks(kernel: Tensor) -> Tensor:
+    """The diagonal blocks (blocks, rows, rows) of a kernel's Gram matrix over (input, output)."""
+    n, _, *outputs = kernel.shape
+    if len(outputs) == 2:
+        return kernel.transpose(1, 2).reshape(1, n * outputs[0], n * outputs[0])
+    return kernel.reshape(n, n, -1).permute(2, 0, 1)

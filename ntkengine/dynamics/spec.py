@@ -120,7 +120,7 @@ class Data:
             raise SpecError(
                 f"targets have shape {targets}; {m} inputs and {outputs} outputs need ({m}, {outputs})",
                 pointer="/y",
-                hint="give one row for each input, with one number for each output: [[1.0], [1.0]]",
+                hint=f"give {m} rows of {outputs} numbers, such as {[[0.0] * min(outputs, 4)]}",
             )
         if self.x_test is not None and list(inputs_shape(self.x_test, "/x_test")[1:]) != in_shape:
             raise SpecError(

@@ -78,14 +78,14 @@ QUADRATIC = (
         2,
         200.0,
         "Two neurons are far from the kernel regime: the kernel moves by more than its own size.",
-        "The median relative kernel change over seeds is about 3.",
+        "The relative kernel change of this seed is 10.4; the median over seeds is about 3.",
         "About 1 seed in 10 never reaches zero loss.",
     ),
     of_width(
         10,
         100.0,
         "With ten neurons the kernel still changes by more than its own size.",
-        "The median relative kernel change over seeds is about 1.3.",
+        "The relative kernel change of this seed is 4.0; the median over seeds is about 1.3.",
     ),
     of_width(
         1000,

@@ -57,11 +57,11 @@ class ExperimentRun(BaseModel):
 
 
 def _form(body: Any) -> str:
-    return "experiment" if hasattr(body, "keys") and "experiment" in body else "spec"
+    return "named experiment" if hasattr(body, "keys") and "experiment" in body else "spec"
 
 
 NewRun = Annotated[
-    Annotated[RunSpec, Tag("spec")] | Annotated[ExperimentRun, Tag("experiment")], Discriminator(_form)
+    Annotated[RunSpec, Tag("spec")] | Annotated[ExperimentRun, Tag("named experiment")], Discriminator(_form)
 ]
 
 EXAMPLES: Any = {

@@ -440,3 +440,15 @@ def test_rank_of_the_quadratic_network() -> None:
 
 def test_models_of_the_table_are_models() -> None:
     assert isinstance(quadratic(), Model)
+
+
+def test_diagnostics_of_the_forms() -> None:
+    """Theta I_k and its diagonal have the eigenvalues of theta."""
+    theta = infinite_kernel(model(ONE), inputs(4)).ntk
+    full = torch.einsum("ij,ab->ijab", theta, torch.eye(3, dtype=torch.float64))
+    plain = diagnose(theta)
+    for form in (full, theta[..., None].expand(4, 4, 3)):
+        report = diagnose(form)
+        assert report.symmetric
+        assert report.lambda_min == pytest.approx(plain.lambda_min, rel=1e-10)
+        assert report.condition_number == pytest.approx(plain.condition_number, rel=1e-10)

@@ -221,3 +221,13 @@ def test_body_over_the_limit(client: httpx.Client) -> None:
             yield b" " * 2**20
 
     check_problem(client.post("/kernel", content=in_pieces(), headers=headers), 413)
+
+
+def test_an_error_inside_a_list_is_told_once(client: httpx.Client) -> None:
+    problem = check_problem(client.post("/kernel", json=changed(KERNEL, "/model/layers/0/kind", "dens")), 422)
+    assert [offence["pointer"] for offence in problem["errors"]] == ["/model/layers/0"]
+
+
+def test_a_key_beside_the_experiment(client: httpx.Client) -> None:
+    problem = check_problem(client.post("/runs", json={"experiment": "quadratic_ntk_2", "seed": 3}), 422)
+    assert [offence["pointer"] for offence in problem["errors"]] == ["/seed"]
