@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from ntkengine.errors import SpecError
@@ -20,6 +20,7 @@ from ntkengine.spec import Count, from_jsonable, spec
 Array = NDArray[np.float64]
 
 DEEPEST = 16  # levels of nested lists
+SPLITS = {"train": range(1437), "test": range(1437, 1797)}
 LISTED = 4096  # arrays up to this many numbers are written to JSON as lists, larger ones encoded
 
 
@@ -39,21 +40,20 @@ class Dataset:
     limit: Count | None = None
     """How many of the first rows; null is all."""
 
-    def rows(self) -> int:
-        size = {"train": 1437, "test": 360}[self.split]
-        return size if self.limit is None else min(size, self.limit)
+    def chosen(self) -> range:
+        """The rows of the whole set that are wanted."""
+        return SPLITS[self.split][: self.limit]
 
     def shape(self, part: Literal["x", "y"]) -> tuple[int, int]:
-        return self.rows(), {"x": 64, "y": 10}[part]
+        return len(self.chosen()), {"x": 64, "y": 10}[part]
 
     def load(self, part: Literal["x", "y"]) -> Array:
         """The array (rows, 64) of inputs or (rows, 10) of targets."""
         from sklearn.datasets import load_digits
 
         images, labels = load_digits(return_X_y=True)
-        chosen = slice(0, 1437) if self.split == "train" else slice(1437, 1797)
         array = images / 16.0 if part == "x" else np.eye(10)[labels] - 0.1
-        return np.asarray(array[chosen][: self.rows()], dtype=np.float64)
+        return np.asarray(array[self.chosen()], dtype=np.float64)
 
 
 ArrayValue = Array | Dataset
@@ -167,20 +167,8 @@ NPY: dict[str, Any] = {
         "base64": {"type": "string", "description": "A .npy file of numbers, base64-encoded."},
     },
 }
-DATASET: dict[str, Any] = {
-    "type": "object",
-    "title": "Dataset",
-    "additionalProperties": False,
-    "required": ["kind", "name"],
-    "properties": {
-        "kind": {"const": "dataset"},
-        "name": {"enum": ["digits"]},
-        "split": {"enum": ["train", "test"], "default": "train"},
-        "limit": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
-    },
-}
 NUMBERS_SCHEMA: dict[str, Any] = {"anyOf": [LISTS, NPY]}
-ARRAY_SCHEMA: dict[str, Any] = {"anyOf": [LISTS, NPY, DATASET]}
+ARRAY_SCHEMA: dict[str, Any] = {"anyOf": [LISTS, NPY, TypeAdapter(Dataset).json_schema()]}
 
 
 def parse_numbers(value: Any) -> Array:

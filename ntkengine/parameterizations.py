@@ -97,18 +97,18 @@ class MeanField(Parameterization):
         return {Role.INPUT: Scaling(a=HALF, c=c), Role.READOUT: Scaling(a=Fraction(1), c=c)}
 
 
-Power = Annotated[float, Field(ge=-10, le=10, strict=True)]
+Exponent = Annotated[float, Field(ge=-10, le=10, strict=True)]
 
 
 @spec
 class Exponents:
     """The three exponents of one role."""
 
-    a: Power = 0.0
+    a: Exponent = 0.0
     """The effective weight is W_std * n^-a * w, n the fan-in."""
-    b: Power = 0.0
+    b: Exponent = 0.0
     """The trained tensor w is drawn from W_law / n^b."""
-    c: Power = 0.0
+    c: Exponent = 0.0
     """The learning rate is eta * N^-c, N the hidden width."""
 
     def scaling(self) -> Scaling:

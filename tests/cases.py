@@ -70,6 +70,19 @@ def model(layers: list[Any], **fields: Any) -> Model:
     return result
 
 
+DENSE = {"kind": "dense", "width": 2}
+
+
+def run_request(**changes: Any) -> dict[str, Any]:
+    """A small run as JSON; keys at its top may be replaced."""
+    base = {
+        "model": {"layers": [DENSE]},
+        "data": {"x": [[1.0], [2.0]], "y": [[1.0, 0.0], [0.0, 1.0]]},
+        "training": {"kind": "gradient_descent", "learning_rate": 0.1, "steps": 10},
+    }
+    return base | changes
+
+
 def quadratic(width: int | None = None, **hidden: Any) -> Model:
     """The notes' network; fields of its hidden layer may be replaced."""
     first = {"kind": "dense", "W_law": UNIFORM, "b_std": 1.0, "b_law": HALF, "width": width} | hidden

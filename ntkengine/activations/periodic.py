@@ -28,6 +28,12 @@ def waves(joint: Joint, frequency: float) -> tuple[Tensor, Tensor]:
     return larger * (2.0 + less), torch.copysign(larger * less, joint.q12)
 
 
+def wave_dual(joint: Joint, frequency: float, even_share: float, odd_share: float) -> Dual:
+    """The dual of a wave whose square amplitude is shared by its even (cosine) and its odd (sine) part."""
+    even, odd = waves(joint, frequency)
+    return Dual(even_share * even + odd_share * odd, frequency**2 * (odd_share * even + even_share * odd))
+
+
 @spec
 class Sin(Activation):
     """`a sin(b z + c)`."""
@@ -48,9 +54,8 @@ class Sin(Activation):
     def dual(self, joint: Joint) -> Dual:
         """With C and S, the dual of `cos(b z)` and that of `sin(b z)`:
         `a^2 (sin^2 c C + cos^2 c S)` and `a^2 b^2 (cos^2 c C + sin^2 c S)`."""
-        even, odd = waves(joint, self.b)
         sin2, cos2 = (self.a * math.sin(self.c)) ** 2, (self.a * math.cos(self.c)) ** 2
-        return Dual(sin2 * even + cos2 * odd, self.b**2 * (cos2 * even + sin2 * odd))
+        return wave_dual(joint, self.b, sin2, cos2)
 
 
 @spec
@@ -73,9 +78,8 @@ class Cos(Activation):
     def dual(self, joint: Joint) -> Dual:
         """With C and S, the dual of `cos(b z)` and that of `sin(b z)`:
         `a^2 (cos^2 c C + sin^2 c S)` and `a^2 b^2 (sin^2 c C + cos^2 c S)`."""
-        even, odd = waves(joint, self.b)
         sin2, cos2 = (self.a * math.sin(self.c)) ** 2, (self.a * math.cos(self.c)) ** 2
-        return Dual(cos2 * even + sin2 * odd, self.b**2 * (sin2 * even + cos2 * odd))
+        return wave_dual(joint, self.b, cos2, sin2)
 
 
 @spec

@@ -82,11 +82,12 @@ class Dense(Layer):
 
     def draw(self, site: Site, rows: RowStreams) -> dict[str, NDArray[np.float64]]:
         fan_in, width = self.shapes(site)["W"]
-        s = site.scaling
-        shrink = s.law_factor * float(fan_in) ** -float(s.b)
-        drawn = {"W": s.law_std(self.W_std) * shrink * rows.matrix(self.W_law, W, fan_in, width)}
+        law, factor = self._law(site, "W")
+        shrink, _ = Size(fan_in).power(-site.scaling.b)
+        drawn = {"W": factor * shrink * rows.matrix(law, W, fan_in, width)}
         if self.b_std is not None:
-            drawn["b"] = s.law_std(self.b_std) * rows.matrix(self.b_law, B, 1, width)[0]
+            law, factor = self._law(site, "b")
+            drawn["b"] = factor * rows.matrix(law, B, 1, width)[0]
         return drawn
 
     def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from ntkengine import (
     EngineError,
     InfiniteKernel,
-    Model,
     NumericalError,
     empirical_nngp,
     empirical_ntk,
@@ -436,10 +435,6 @@ def test_rank_of_the_quadratic_network() -> None:
     assert report.symmetric
     assert report.lambda_min is not None
     assert abs(report.lambda_min) < 1e-14
-
-
-def test_models_of_the_table_are_models() -> None:
-    assert isinstance(quadratic(), Model)
 
 
 def test_diagnostics_of_the_forms() -> None:

@@ -8,18 +8,9 @@ from pydantic import ValidationError
 
 from ntkengine import EngineError, KernelSpec, Model, RunSpec
 from ntkengine.spec import from_jsonable
+from tests.cases import DENSE, run_request
 
 HUGE = 10**400
-DENSE = {"kind": "dense", "width": 2}
-
-
-def run(**changes: Any) -> dict[str, Any]:
-    base = {
-        "model": {"layers": [DENSE]},
-        "data": {"x": [[1.0], [2.0]], "y": [[1.0, 0.0], [0.0, 1.0]]},
-        "training": {"kind": "gradient_descent", "learning_rate": 0.1, "steps": 10},
-    }
-    return base | changes
 
 
 @pytest.mark.parametrize(
@@ -52,7 +43,7 @@ def run(**changes: Any) -> dict[str, Any]:
 )
 def test_runs(changes: dict[str, Any]) -> None:
     with pytest.raises((EngineError, ValidationError)):
-        from_jsonable(RunSpec, run(**changes)).check()
+        from_jsonable(RunSpec, run_request(**changes)).check()
 
 
 def npy(header: bytes) -> dict[str, str]:
@@ -114,7 +105,7 @@ def test_the_plan_knows_the_size_of_the_answer() -> None:
 def test_the_plan_of_a_run_knows_its_records() -> None:
     digits = {"kind": "dataset", "name": "digits", "limit": 1000}
     full = [{"what": "kernel", "outputs": "full", "schedule": {"kind": "linear", "points": 200}}]
-    spec = run(
+    spec = run_request(
         model={"layers": [{"kind": "dense", "width": 10}]}, data={"x": digits, "y": digits}, record=full
     )
     plan = from_jsonable(RunSpec, spec).plan()

@@ -10,9 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from ntkengine import EngineError, KernelSpec, Model, RunSpec
 from ntkengine.experiments import EXPERIMENTS
 from ntkengine.spec import from_jsonable, to_jsonable
-from tests.cases import finite_cases
+from tests.cases import DENSE, finite_cases, run_request
 
-DENSE = {"kind": "dense", "width": 2}
 MODEL: Model = from_jsonable(Model, {"layers": [DENSE]})
 
 
@@ -95,15 +94,6 @@ def test_bad_arrays(x: Any, message: str) -> None:
         from_jsonable(KernelSpec, {"model": to_jsonable(MODEL), "x1": x})
 
 
-def run(**changes: Any) -> dict[str, Any]:
-    base = {
-        "model": {"layers": [DENSE]},
-        "data": {"x": [[1.0], [2.0]], "y": [[1.0, 0.0], [0.0, 1.0]]},
-        "training": {"kind": "gradient_descent", "learning_rate": 0.1, "steps": 10},
-    }
-    return base | changes
-
-
 @pytest.mark.parametrize(
     ("changes", "pointer"),
     [
@@ -134,7 +124,7 @@ def run(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_parts_that_do_not_fit(changes: dict[str, Any], pointer: str) -> None:
-    spec: RunSpec = from_jsonable(RunSpec, run(**changes))
+    spec: RunSpec = from_jsonable(RunSpec, run_request(**changes))
     with pytest.raises(EngineError) as caught:
         spec.check()
     assert caught.value.pointer == pointer
