@@ -10,7 +10,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean
+.PHONY: help run test lint format verify bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -32,6 +32,9 @@ lint: $(VENV)/installed-dev ## style, types and import contracts
 format: $(VENV)/installed-dev ## rewrite the sources in the house's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+verify: $(VENV)/installed-dev ## the long forms of the tests: many seeds, many widths
+	$(BIN)/pytest -m verify --timeout 3600
 
 bench: $(VENV)/installed-run ## measure what it costs
 	$(BIN)/python -m benchmarks

@@ -93,10 +93,15 @@ class Joint:
 
 
 class Dual(NamedTuple):
-    """`value = E[s(z) s(z')]` and `slope = E[s'(z) s'(z')]`, of the shape of q12."""
+    """`value = E[s(z) s(z')]` and `slope = E[s'(z) s'(z')]`, of the shape of q12.
+
+    The errors bound what a numeric method leaves on any entry, beyond rounding; 0 for a closed form.
+    """
 
     value: Tensor
     slope: Tensor
+    value_error: float = 0.0
+    slope_error: float = 0.0
 
 
 class Cumulants(NamedTuple):
