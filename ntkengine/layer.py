@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkengine.blocks import Contraction, Derivatives
 from ntkengine.errors import SpecError, UnsupportedError, pointer_of
 from ntkengine.laws import Law
 from ntkengine.parameterizations import Parameterization, Role, Scaling
-from ntkengine.state import Contraction, Derivatives, KernelState
+from ntkengine.positions import Needs
+from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,6 +140,10 @@ class Layer(ABC):
         """The finite map on a batch `x` of shape (n, *in_shape), to (n, *out_shape)."""
 
     @abstractmethod
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        """What the rule needs of the covariance between positions, where `wanted` is wanted of its result."""
+
+    @abstractmethod
     def rule(self, site: Site, state: KernelState) -> KernelState:
         """The infinite-width rule.
 
@@ -176,6 +182,29 @@ class WithoutTensors(Layer):
         self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
     ) -> Tensor:
         raise NotImplementedError("a layer without tensors has no share in the NTK")
+
+
+class FixedMap(WithoutTensors):
+    """A map without weights, the same in every network: up to the first weights it acts on the inputs."""
+
+    @final
+    def any_weights(self) -> bool:
+        return False
+
+    @final
+    def rule(self, site: Site, state: KernelState) -> KernelState:
+        if state.inputs is not None:
+            x1, x2 = (self.apply(site, {}, x, ()) for x in state.inputs)
+            return state.with_inputs(x1, x2)
+        return self.moments(site, state)
+
+    @abstractmethod
+    def moments(self, site: Site, state: KernelState) -> KernelState:
+        """The rule on random features.
+
+        Raises:
+            UnsupportedError: there is none; the message names the layer's path.
+        """
 
 
 @dataclass(frozen=True)

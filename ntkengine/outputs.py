@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ntkengine.state import Contraction
+from ntkengine.blocks import Contraction
 
 Outputs = Literal["mean", "trace", "full", "diagonal"]
 

@@ -1,77 +1,33 @@
-"""What the infinite-width rules pass on, and the types of structured blocks.
+"""What the infinite-width rules pass on.
 
 A kernel is carried as the coefficient of its leading power of the hidden width N (`Graded`), so that
 no rule ever meets an infinity, or a zero, that only the limit makes. Torch-free.
+
+Arrays are laid out as `ntkengine.positions` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
+
+from ntkengine.graded import Graded, Power, Size
+from ntkengine.positions import (
+    Extent,
+    Needs,
+    between,
+    equal_positions,
+    mirrored,
+    one_axis,
+    row_by_row,
+    with_coincident,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ZERO = Fraction(0)
-
-# A width as rules see it: a factor and a power of the symbol N.
-Power = tuple[float, Fraction]
-
-
-@dataclass(frozen=True)
-class Size:
-    """A number of features: known, or the symbol N that goes to infinity (None)."""
-
-    value: int | None
-
-    def power(self, exponent: Fraction) -> Power:
-        """`n^exponent` as a factor and a power of N."""
-        if self.value is None:
-            return 1.0, exponent
-        return float(self.value) ** float(exponent), ZERO
-
-
-@dataclass(frozen=True)
-class Graded:
-    """`values * N^power`, the leading term of a series in N, on each of some sets of pairs.
-
-    `vanishes` says that it is zero for any inputs, by a factor that is: such a term leads nothing.
-    """
-
-    values: tuple[Tensor, ...]
-    power: Fraction = ZERO
-    vanishes: bool = False
-
-    @property
-    def pair(self) -> Tensor:
-        """The values on the pairs (x1, x2), shape (n1, n2)."""
-        return self.values[0]
-
-    def scaled(self, factor: float, power: Fraction = ZERO) -> Graded:
-        """The term times `factor N^power`."""
-        values = tuple(value * factor for value in self.values)
-        return Graded(values, self.power + power, self.vanishes or factor == 0)
-
-    def times(self, factor: Tensor) -> Graded:
-        """The term times a factor for each pair."""
-        return replace(self, values=tuple(value * factor for value in self.values))
-
-    def plus_constant(self, constant: float, power: Fraction) -> Graded:
-        """The leading term of the sum with `constant N^power` on all pairs."""
-        import torch
-
-        values = tuple(torch.full_like(value, constant) for value in self.values)
-        return self + Graded(values, power, constant == 0)
-
-    def __add__(self, other: Graded) -> Graded:
-        """The leading term of the sum."""
-        if self.vanishes or other.vanishes:
-            return other if self.vanishes else self
-        if self.power == other.power:
-            return Graded(tuple(a + b for a, b in zip(self.values, other.values, strict=True)), self.power)
-        return self if self.power > other.power else other
+Linear = Callable[["Tensor", int], "Tensor"]  # of a covariance with that many axes before its positions
 
 
 CumulantRule = Callable[[int, int], "Tensor | float"]
@@ -83,13 +39,20 @@ class Joint:
 
     `q11 = E[z^2]`, `q12 = E[z z']`, `q22 = E[z'^2]`, tensors that broadcast against each other.
     `higher(i, j)` is the joint cumulant of i copies of z and j of z', i + j > 2; None where the
-    law is Gaussian and they vanish.
+    law is Gaussian and they vanish. `det` is `q11 q22 - q12^2` where it is known better than by this.
     """
 
     q11: Tensor
     q12: Tensor
     q22: Tensor
     higher: CumulantRule | None = None
+    det: Tensor | None = None
+
+    def determinant(self) -> Tensor:
+        """`q11 q22 - q12^2`, not negative."""
+        if self.det is not None:
+            return self.det
+        return (self.q11 * self.q22 - self.q12 * self.q12).clamp(min=0.0)
 
 
 class Dual(NamedTuple):
@@ -104,21 +67,32 @@ class Dual(NamedTuple):
     slope_error: float = 0.0
 
 
+DualRule = Callable[[Joint], Dual]
+
+
 class Cumulants(NamedTuple):
-    """Joint cumulants beyond order two: on (x1, x2), and row by row on (x1, x1) and on (x2, x2)."""
+    """Joint cumulants beyond order two: on (x1, x2), and of each row with itself."""
 
     pair: CumulantRule
-    first: CumulantRule
-    second: CumulantRule
+    own: CumulantRule
+
+
+class Near(NamedTuple):
+    """Pairs of inputs (rows[k], columns[k]) that nearly coincide, or nearly oppose each other."""
+
+    rows: Tensor
+    columns: Tensor
 
 
 @dataclass(frozen=True)
 class KernelState:
     """Infinite-width state between two layers, for n1 inputs x1 and n2 inputs x2.
 
-    `nngp` holds the second moment `E[h(x1) h(x2)]` of one feature, averaged over features, on the
-    pairs (n1, n2), on the diagonal of x1 (n1,) and on that of x2 (n2,). `ntk` (n1, n2) is the NTK of
-    the features, `size` their number.
+    `nngp` holds the second moment `E[h(x1) h(x2)]` of one feature, averaged over features, on the pairs
+    (n1, n2) and, where something later needs them, of each row with itself: (n1 + n2,), x1 before x2, or
+    (n1,) where x2 is x1. `ntk` (n1, n2) is the NTK of the features, `size` their number. Features with P
+    positions add (P, P), or (P,) where equal positions are all that is kept. If `paired`, row i of x1
+    goes with row i of x2 alone, and pairs are (n,).
     """
 
     nngp: Graded
@@ -126,45 +100,57 @@ class KernelState:
     size: Size
     symmetric: bool  # x2 is x1
     symbolic: bool  # hidden widths are the symbol N
+    paired: bool = False
     inputs: tuple[Tensor, Tensor] | None = None  # the features, where they are not random
-    cumulants: Cumulants | None = None
+    gaussian: bool = False  # the features are Gaussian, with mean 0
+    cumulants: Cumulants | None = None  # of features that are not Gaussian, where they are known
+    det: Tensor | None = None  # of paired rows, q11 q22 - q12^2 without cancellation
+    nearness: float = 0.0  # pairs whose cosine is within this of 1 or -1 are looked for, once
+    near: Near | None = None  # those pairs
     exact_moments: bool = False  # an expectation was taken by exact moments
-    nngp_error: float = 0.0  # of entries where inputs (nearly) coincide, relative to the largest entry
+    probing: bool = False  # measure what an error in coincident pairs becomes
+    nngp_error: float = 0.0  # relative to the largest entry
     ntk_error: float = 0.0
 
     @classmethod
-    def from_inputs(cls, x1: Tensor, x2: Tensor, *, symmetric: bool, symbolic: bool) -> KernelState:
-        """The state of the inputs themselves, x1 (n1, d) and x2 (n2, d): `nngp = x1 . x2 / d`."""
-        import torch
-
-        d = x1.shape[-1]
-        pair = x1 @ x2.T / d
-        first, second = ((x * x).sum(-1) / d for x in (x1, x2))
-        if symmetric:  # a matrix product sums in another order
-            pair = pair.diagonal_scatter(first)
+    def from_inputs(
+        cls, x1: Tensor, x2: Tensor, *, symmetric: bool, symbolic: bool, needs: Needs, paired: bool = False
+    ) -> KernelState:
+        """The state of the inputs themselves, (n, *axes, C): moments are means over the C features."""
+        first, second = one_axis(x1), one_axis(x2)
+        rows = first if symmetric else concatenated(first, second)
+        channels = first.shape[-1]
+        inner = row_by_row if paired else between
+        pair = inner(first, second, needs.between) / channels
+        own = (row_by_row(rows, rows, needs.within) / channels,) if needs.within else ()
+        if symmetric and own:  # a matrix product sums in another order
+            pair = with_coincident(pair, own[0])
         return cls(
-            nngp=Graded((pair, first, second)),
-            ntk=Graded((torch.zeros_like(pair),), vanishes=True),
-            size=Size(d),
+            nngp=Graded((pair, *own)),
+            ntk=Graded((pair.new_zeros(pair.shape),), vanishes=True),
+            size=Size(channels),
             symmetric=symmetric,
             symbolic=symbolic,
+            paired=paired,
             inputs=(x1, x2),
+            det=determinant_of(first, second) if paired and first.ndim == 2 else None,
         )
+
+    @property
+    def extents(self) -> Needs:
+        """How much of the covariance between positions is there."""
+        between_rows = self.nngp.pair.ndim == (3 if self.paired else 4)
+        within = Extent.NONE
+        for own in self.nngp.own:
+            within = Extent.FULL if own.ndim == 3 else Extent.DIAGONAL
+        return Needs(Extent.FULL if between_rows else Extent.DIAGONAL, within)
 
     def with_inputs(self, x1: Tensor, x2: Tensor) -> KernelState:
         """The state of other inputs in the place of these."""
-        return self.from_inputs(x1, x2, symmetric=self.symmetric, symbolic=self.symbolic)
-
-    def mirrored(self) -> KernelState:
-        """The state of one set of inputs, symmetric to the last bit: elementwise functions need not give
-        that by themselves, for they round differently in the vector lanes and in what is left over."""
-
-        def mirror(square: Tensor) -> Tensor:
-            return square.triu() + square.triu(1).T
-
-        pair, *diagonals = self.nngp.values
-        nngp = replace(self.nngp, values=(mirror(pair), *diagonals))
-        return replace(self, nngp=nngp, ntk=replace(self.ntk, values=(mirror(self.ntk.pair),)))
+        state = self.from_inputs(
+            x1, x2, symmetric=self.symmetric, symbolic=self.symbolic, needs=self.extents, paired=self.paired
+        )
+        return replace(state, nearness=self.nearness, probing=self.probing)
 
     def known_inputs(self) -> tuple[Tensor, Tensor]:
         """The features of a state that are the network's inputs."""
@@ -172,74 +158,183 @@ class KernelState:
             raise ValueError("the features of this state are random")
         return self.inputs
 
-    def nngp_pair(self) -> Graded:
-        """The second moment on the pairs (x1, x2) alone."""
-        return replace(self.nngp, values=(self.nngp.pair,))
-
     def features(self, width: int | None) -> Size:
         """The size of a hidden layer of that width."""
         return Size(None if self.symbolic else width)
 
-    def joints(self) -> tuple[Joint, Joint, Joint]:
-        """The joint laws of the pairs (x1, x2), and row by row of (x1, x1) and of (x2, x2)."""
-        pair, first, second = self.nngp.values
-        higher = self.cumulants or (None, None, None)
-        return (
-            Joint(first[:, None], pair, second[None, :], higher[0]),
-            Joint(first, first, first, higher[1]),
-            Joint(second, second, second, higher[2]),
-        )
+    def nngp_pair(self) -> Graded:
+        """The second moment on the pairs (x1, x2) alone."""
+        return replace(self.nngp, values=(self.nngp.pair,))
 
-    def elementwise(self, dual: Callable[[Joint], Dual], *, exact_moments: bool) -> KernelState:
+    def mapped(self, linear: Linear) -> KernelState:
+        """The state after a linear map of the positions, the same for every feature."""
+
+        def on_all(graded: Graded) -> Graded:
+            pairs = 1 if self.paired else 2
+            values = tuple(linear(v, 1 if index else pairs) for index, v in enumerate(graded.values))
+            return replace(graded, values=values)
+
+        return replace(self, nngp=on_all(self.nngp), ntk=on_all(self.ntk), inputs=None, det=None)
+
+    def trimmed(self, needs: Needs) -> KernelState:
+        """The state without covariances that nothing needs."""
+        full = 3 if self.paired else 4
+
+        def trim(graded: Graded) -> Graded:
+            pair, own = graded.pair, graded.own if needs.within else ()
+            if needs.between < Extent.FULL and pair.ndim == full:
+                pair = equal_positions(pair)
+            if needs.within < Extent.FULL:
+                own = tuple(equal_positions(each) if each.ndim == 3 else each for each in own)
+            return replace(graded, values=(pair, *own))
+
+        det = self.det if needs.within else None  # it goes with the variances
+        return replace(self, nngp=trim(self.nngp), ntk=trim(self.ntk), det=det)
+
+    def variances(self) -> tuple[Tensor, Tensor]:
+        """`E[h^2]` of x1 and of x2, in shapes that broadcast against the pairs."""
+        pair, own = self.nngp.values
+        v = equal_positions(own) if own.ndim == 3 else own
+        rows, columns = pair.shape[0], pair.shape[0 if self.paired else 1]
+        first, second = v[:rows], v[len(v) - columns :]
+        if pair.ndim == (3 if self.paired else 4):
+            first, second = first[..., None], second[..., None, :]
+        return (first, second) if self.paired else (first[:, None], second[None])
+
+    def joints(self) -> tuple[Joint, Joint]:
+        """The joint laws of the pairs (x1, x2), and of each row with itself."""
+        pair, own = self.nngp.values
+        first, second = self.variances()
+        higher = self.cumulants or (None, None)
+        v = equal_positions(own) if own.ndim == 3 else own
+        left, right = (v[:, :, None], v[:, None, :]) if own.ndim == 3 else (v, v)
+        return Joint(first, pair, second, higher[0], self.det), Joint(left, own, right, higher[1])
+
+    def elementwise(self, dual: DualRule, *, exact_moments: bool) -> KernelState:
         """The state after an activation with that dual; coincident pairs are taken from the diagonal."""
-        import torch
-
-        pair, first, second = self.joints()
-        out, diagonal = dual(pair), dual(first)
+        pair, own = self.joints()
+        out, diagonal = dual(pair), dual(own)
         value, slope = out.value, out.slope.expand_as(out.value)
         if self.symmetric:
-            value = value.diagonal_scatter(diagonal.value)
-            slope = slope.diagonal_scatter(diagonal.slope.expand_as(diagonal.value))
-        last = diagonal.value if self.symmetric else dual(second).value
-        # what rounding does to a coincident pair: a kink puts a root into the slope's dual, a step into both
-        rounded = max(self.nngp_error, float(torch.finfo(value.dtype).eps))
-        near = dual(replace(first, q12=first.q12 * (1.0 - rounded)))
+            value = with_coincident(value, diagonal.value)
+            slope = with_coincident(slope, diagonal.slope.expand_as(diagonal.value))
+        vanishes = self.nngp.vanishes and not bool(value.any())
+        nngp_error, ntk_error = self._errors(dual, out, diagonal)
         return replace(
             self,
-            nngp=Graded((value, diagonal.value, last), vanishes=self.nngp.vanishes and not bool(value.any())),
-            ntk=self.ntk.times(slope),
+            nngp=Graded((value, diagonal.value), vanishes=vanishes),
+            ntk=replace(self.ntk, values=(self.ntk.pair * slope,)),
+            nngp_error=nngp_error,
+            ntk_error=ntk_error,
             inputs=None,
+            gaussian=False,
             cumulants=None,
+            det=None,
+            near=self.near or self._find_near(),
             exact_moments=self.exact_moments or exact_moments,
-            nngp_error=relative_distance(near.value, diagonal.value),
-            ntk_error=max(self.ntk_error, relative_distance(near.slope, diagonal.slope)),
         )
+
+    def _errors(self, dual: DualRule, out: Dual, diagonal: Dual) -> tuple[float, float]:
+        """The errors after an activation: what its dual's method leaves, and, when probing, what becomes of
+        the error so far in a (nearly) coincident pair: a kink puts a root into the slope's dual, a step
+        into both."""
+        nngp, ntk = self.nngp_error, self.ntk_error
+        if self.probing:
+            _, joint = self.joints()
+            v = equal_positions(joint.q12) if joint.q12.ndim == 3 else joint.q12
+            rounding = max(nngp, 8.0 * epsilon(v))  # the cosine itself is known to four
+            here, there = (
+                dual(Joint(v, v * (1.0 - d), v, joint.higher))
+                for d in (self.nearness, self.nearness + rounding)
+            )
+            nngp = relative_distance(there.value, here.value)
+            ntk = max(ntk, relative_distance(there.slope, here.slope))
+        if out.value_error or out.slope_error:
+            nngp += out.value_error / largest(diagonal.value)
+            ntk += out.slope_error / largest(diagonal.slope)
+        return nngp, ntk
+
+    def _find_near(self) -> Near | None:
+        """The pairs of rows, each pair once, that nearly coincide or nearly oppose each other."""
+        if not self.nearness or self.paired or self.nngp.pair.ndim > 2:
+            return None
+        first, second = self.variances()
+        lengths = first.sqrt() * ((1.0 - self.nearness) * second.sqrt())
+        near = self.nngp.pair.abs() > lengths
+        return Near(*(near.triu(1) if self.symmetric else near).nonzero(as_tuple=True))
+
+    def affine_determinant(self, factor: Power, shift: Power) -> Tensor | None:
+        """The determinant once every second moment is times a factor and plus a constant, each with its power
+        of N: that of the leading one."""
+        if self.det is None:
+            return None
+        (f, power), (constant, bias_power) = factor, shift
+        power = power + self.nngp.power
+        if constant == 0 or power > bias_power:
+            return self.det * f**2
+        if power < bias_power:
+            return self.det.new_zeros(self.det.shape)
+        first, second = self.variances()
+        q12, lengths = self.nngp.pair, (first * second).sqrt()
+        # E[(z - z')^2]; acute angles must not be taken from a difference
+        apart = (first.sqrt() - second.sqrt()) ** 2 + 2.0 * without_cancellation(lengths, q12, self.det)
+        return self.det * f**2 + f * constant * apart
+
+    def with_near(self, apart: KernelState) -> KernelState:
+        """The state with the values of its near pairs from a state of those pairs alone."""
+
+        def put(graded: Graded, values: Graded) -> Graded:
+            pair = graded.pair.clone()
+            if self.near is not None:
+                pair[self.near.rows, self.near.columns] = values.pair.to(pair.dtype)
+            return replace(graded, values=(pair, *graded.own))
+
+        return replace(self, nngp=put(self.nngp, apart.nngp), ntk=put(self.ntk, apart.ntk))
+
+    def mirrored(self) -> KernelState:
+        """The state of one set of inputs, symmetric to the last bit."""
+        nngp = replace(self.nngp, values=(mirrored(self.nngp.pair), *self.nngp.own))
+        return replace(self, nngp=nngp, ntk=replace(self.ntk, values=(mirrored(self.ntk.pair),)))
+
+
+def determinant_of(x1: Tensor, x2: Tensor) -> Tensor:
+    """`q11 q22 - q12^2` of the moments of each row of x1 (n, d) and of x2, from the difference and the sum of
+    their directions, so that it keeps its digits where they coincide or oppose each other."""
+    import torch
+
+    norms = [torch.linalg.vector_norm(x, dim=1) for x in (x1, x2)]
+    u, v = (x / torch.where(norm > 0, norm, 1.0)[:, None] for x, norm in zip((x1, x2), norms, strict=True))
+    sine: Tensor = torch.linalg.vector_norm(u - v, dim=1) * torch.linalg.vector_norm(u + v, dim=1) / 2.0
+    return (sine * norms[0] * norms[1] / x1.shape[1]) ** 2
+
+
+def without_cancellation(lengths: Tensor, q12: Tensor, det: Tensor) -> Tensor:
+    """`lengths - q12`, where `lengths^2 - q12^2` is det; 0 where all vanish."""
+    import torch
+
+    total = lengths + q12
+    return torch.where(q12 > 0, det / torch.where(q12 > 0, total, 1.0), lengths - q12)
+
+
+def largest(values: Tensor) -> float:
+    """The largest absolute entry; 1 where all vanish."""
+    return float(values.abs().max()) or 1.0
 
 
 def relative_distance(values: Tensor, others: Tensor) -> float:
     """The largest difference, relative to the largest of the others; 0 where these vanish."""
-    largest = float(others.abs().max())
-    return float((values - others).abs().max()) / largest if largest > 0 else 0.0
+    return float((values - others).abs().max()) / largest(others) if bool(others.any()) else 0.0
 
 
-@dataclass(frozen=True)
-class Contraction:
-    """Which output indices of two Jacobians survive, as einsum letters: J_1[i, a], J_2[j, b]."""
+def epsilon(values: Tensor) -> float:
+    """The rounding error of the dtype."""
+    import torch
 
-    left: str
-    right: str
-    out: str
-
-    def product(self, first: Tensor, second: Tensor) -> Tensor:
-        """`sum_p first[i, a, p] second[j, b, p]`, shape (n1, n2, *out)."""
-        import torch
-
-        return torch.einsum(f"i{self.left}p,j{self.right}p->ij{self.out}", first, second)
+    return float(torch.finfo(values.dtype).eps)
 
 
-@dataclass(frozen=True)
-class Derivatives:
-    """A layer's inputs h (n, *in_shape) and `df_a / d(its output)`, g (n, k, *out_shape)."""
+def concatenated(first: Tensor, second: Tensor) -> Tensor:
+    """The rows of both."""
+    import torch
 
-    h: Tensor
-    g: Tensor
+    return torch.cat((first, second))

@@ -11,29 +11,31 @@ if TYPE_CHECKING:
 
 
 class Angle(NamedTuple):
-    """Cosine and sine of the angle, which is in [0, pi]; the cosine is 0 where a variance is 0."""
+    """Cosine and sine of the angle, and the angle, in [0, pi]; the cosine is 0 where a variance is 0."""
 
     cosine: Tensor
     sine: Tensor
-
-    def radians(self) -> Tensor:
-        import torch
-
-        return torch.atan2(self.sine, self.cosine)
+    radians: Tensor
 
 
 def angle(joint: Joint) -> Angle:
-    """`cos^2 t = (q12 / q11) (q12 / q22)`: exactly 1 for coincident and antipodal inputs, and no product
-    of two variances, which overflows or vanishes where the angle does not."""
+    """`cos t = q12 / sqrt(q11 q22)`; from the determinant, and with all its digits, where that is known.
+
+    No product of two variances is formed, which overflows or vanishes where the angle does not.
+    """
     import torch
 
-    q11, q22 = (torch.where(q > 0, q, torch.ones_like(q)) for q in (joint.q11, joint.q22))
-    squared = torch.clamp((joint.q12 / q11) * (joint.q12 / q22), max=1.0)
-    return Angle(torch.copysign(torch.sqrt(squared), joint.q12), torch.sqrt(1.0 - squared))
+    first, second = (torch.where(q > 0, q, 1.0).rsqrt() for q in (joint.q11, joint.q22))
+    if joint.det is not None:
+        sine = (joint.det.sqrt() * first * second).clamp(max=1.0)
+        cosine = torch.copysign(torch.sqrt((1.0 - sine) * (1.0 + sine)), joint.q12)
+        return Angle(cosine, sine, torch.atan2(sine, cosine))
+    # coincident inputs end at 1, not below it by a rounding error, whose root would be the angle
+    first = first * (1.0 + 4.0 * torch.finfo(first.dtype).eps)
+    cosine = (joint.q12 * first * second).clamp(-1.0, 1.0)
+    return Angle(cosine, torch.sqrt((1.0 - cosine) * (1.0 + cosine)), torch.acos(cosine))
 
 
 def lengths(joint: Joint) -> Tensor:
     """`sqrt(q11 q22)`, from the two roots."""
-    import torch
-
-    return torch.sqrt(joint.q11) * torch.sqrt(joint.q22)
+    return joint.q11.sqrt() * joint.q22.sqrt()

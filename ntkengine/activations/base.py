@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, final
 
+from ntkengine.activations.near import determinant_after
 from ntkengine.errors import UnsupportedError
-from ntkengine.layer import Part, Position, Site, WithoutTensors
+from ntkengine.layer import FixedMap, Part, Position, Site
+from ntkengine.positions import Extent, Needs
 from ntkengine.state import Dual, Joint, KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Activation(WithoutTensors):
+class Activation(FixedMap):
     """An elementwise function s. Subclasses state the function and its dual."""
 
     any_law: ClassVar[bool] = False  # whether the dual holds for any joint law, not for Gaussian ones alone
@@ -36,10 +39,6 @@ class Activation(WithoutTensors):
         """
 
     @final
-    def any_weights(self) -> bool:
-        return False
-
-    @final
     def place(self, at: Position) -> Site:
         return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape)
 
@@ -54,12 +53,13 @@ class Activation(WithoutTensors):
             ) from error
 
     @final
-    def rule(self, site: Site, state: KernelState) -> KernelState:
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        return wanted if self.is_linear else wanted.and_those_of(Needs(Extent.DIAGONAL, Extent.DIAGONAL))
+
+    @final
+    def moments(self, site: Site, state: KernelState) -> KernelState:
         if self.is_linear:
             return state
-        if state.inputs is not None:  # up to the first weights the network is a fixed map of its inputs
-            x1, x2 = (self.apply(site, {}, x, ()) for x in state.inputs)
-            return state.with_inputs(x1, x2)
         if state.nngp.power != 0:
             raise site.unsupported(
                 f"the inputs of {self.kind} scale as N^{state.nngp.power / 2}, so that its limit is trivial",
@@ -72,8 +72,16 @@ class Activation(WithoutTensors):
                 'use {"kind": "normal"} laws of the same variance there, a polynomial activation, '
                 "or the empirical kernel of a wide network",
             )
+        if state.cumulants is None and not state.gaussian:
+            raise site.unsupported(
+                f"{self.kind} acts on features that are not Gaussian, such as those of another activation",
+                "put a layer with weights, such as dense, in between",
+            )
         try:
-            return state.elementwise(self.dual, exact_moments=self.any_law)
+            after = state.elementwise(self.dual, exact_moments=self.any_law)
+            if state.det is None:
+                return after
+            return replace(after, det=determinant_after(self.function, self.dual, state.joints()[0]))
         except UnsupportedError as error:
             if error.pointer is not None:  # a layer's own
                 raise

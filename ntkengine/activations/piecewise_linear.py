@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from ntkengine.activations.angle import angle, lengths
+from ntkengine.activations.angle import angle
 from ntkengine.activations.base import Activation
 from ntkengine.spec import Real, spec
 from ntkengine.state import Dual, Joint
@@ -18,15 +18,14 @@ def piecewise_linear_dual(joint: Joint, a: float, b: float) -> Dual:
     """The dual of `s(z) = a min(z, 0) + b max(z, 0)`.
 
     With `q = sqrt(q11 q22)` and the angle t, `q cos t = q12`:
-    `E[s s'] = (a^2 + b^2) q12 / 2 + (a - b)^2 q (sin t - t cos t) / (2 pi)` and
-    `E[s's'] = (a^2 + b^2) / 2 - (a - b)^2 t / (2 pi)`: `s(z) = (a + b) z / 2 + (b - a) |z| / 2`, and
+    `E[s's'] = (a^2 + b^2) / 2 - (a - b)^2 t / (2 pi)` and
+    `E[s s'] = q (E[s's'] cos t + (a - b)^2 sin t / (2 pi))`: `s(z) = (a + b) z / 2 + (b - a) |z| / 2`, and
     `E[z |z'|] = 0`. Where a variance is 0, t is pi / 2: the derivative at 0 counts as `(a + b) / 2`.
     """
-    between = angle(joint)
-    t = between.radians()
+    cosine, sine, t = angle(joint)
     even, odd = (a**2 + b**2) / 2.0, (a - b) ** 2 / (2.0 * math.pi)
-    curved = lengths(joint) * (between.sine - t * between.cosine)
-    return Dual(even * joint.q12 + odd * curved, even - odd * t)
+    slope = even - odd * t
+    return Dual((slope * cosine + odd * sine) * joint.q11.sqrt() * joint.q22.sqrt(), slope)
 
 
 @spec

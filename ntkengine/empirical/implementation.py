@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ntkengine.blocks import Contraction
 from ntkengine.layer import Site
 from ntkengine.outputs import OutputForm
-from ntkengine.state import Contraction
 
 if TYPE_CHECKING:
     from torch import Tensor

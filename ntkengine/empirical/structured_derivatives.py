@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ntkengine.blocks import Contraction, Derivatives
 from ntkengine.empirical.implementation import Cost, Implementation, Work, parameter_count, sum_in_place
 from ntkengine.layer import Site
-from ntkengine.state import Contraction, Derivatives
 
 if TYPE_CHECKING:
     from torch import Tensor

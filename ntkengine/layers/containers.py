@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ntkengine.layer import Part, Position, Site, WithoutTensors
+from ntkengine.positions import Needs
 from ntkengine.spec import spec
 from ntkengine.state import KernelState
 
@@ -54,7 +55,19 @@ class Serial(WithoutTensors):
             x = part(x)
         return x
 
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        return needs_of(site.parts, wanted)[0]
+
     def rule(self, site: Site, state: KernelState) -> KernelState:
-        for part in site.parts:
-            state = part.layer.rule(part, state)
+        for part, needs in zip(site.parts, needs_of(site.parts, Needs()), strict=True):
+            state = part.layer.rule(part, state.trimmed(needs))
         return state
+
+
+def needs_of(parts: tuple[Site, ...], wanted: Needs) -> list[Needs]:
+    """What each of the layers in sequence needs, where `wanted` is wanted of the last one."""
+    backward = []
+    for part in reversed(parts):
+        wanted = part.layer.needs(part, wanted)
+        backward.append(wanted)
+    return backward[::-1]

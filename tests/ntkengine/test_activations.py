@@ -199,7 +199,7 @@ def test_duals_without_variance(spec: dict[str, Any], function: Function, deriva
 @pytest.mark.parametrize("spec", [each for each in EVERY if each["kind"] != "exp"], ids=named)
 def test_huge_and_tiny_variances(spec: dict[str, Any], q: tuple[float, float, float]) -> None:
     dual = dual_of(spec, joint_of(*q))
-    assert all(bool(torch.isfinite(each)) for each in dual)
+    assert all(bool(torch.isfinite(each)) for each in dual[:2])
 
 
 @pytest.mark.parametrize("spec", EVERY, ids=named)

@@ -1,0 +1,89 @@
+"""Numbers of features, and kernels, as powers of the hidden width N: a factor or tensors, and an exponent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ZERO, ONE = Fraction(0), Fraction(1)
+
+# A width as rules see it: a factor and a power of the symbol N.
+Power = tuple[float, Fraction]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number of features: known, or the symbol N that goes to infinity (None), times a factor."""
+
+    value: int | None
+    factor: float = 1.0
+
+    def power(self, exponent: Fraction) -> Power:
+        """`n^exponent` as a factor and a power of N."""
+        scale = self.factor ** float(exponent)
+        if self.value is None:
+            return scale, exponent
+        return scale * float(self.value) ** float(exponent), ZERO
+
+    def times(self, factor: float) -> Size:
+        """So many times as many features."""
+        return replace(self, factor=self.factor * factor)
+
+
+@dataclass(frozen=True)
+class Graded:
+    """`values * N^power`, the leading term of a series in N, on each of some sets of pairs: those of
+    (x1, x2) first, then, where they are kept, those of each row with itself.
+
+    `vanishes` says that it is zero for any inputs, by a factor that is: such a term leads nothing.
+    """
+
+    values: tuple[Tensor, ...]
+    power: Fraction = ZERO
+    vanishes: bool = False
+
+    @property
+    def pair(self) -> Tensor:
+        """The values on the pairs (x1, x2)."""
+        return self.values[0]
+
+    @property
+    def own(self) -> tuple[Tensor, ...]:
+        """The values of each row with itself; empty where they are not kept."""
+        return self.values[1:]
+
+    def scaled(self, factor: float, power: Fraction = ZERO) -> Graded:
+        """The term times `factor N^power`."""
+        values = self.values if factor == 1 else tuple(value * factor for value in self.values)
+        return Graded(values, self.power + power, self.vanishes or factor == 0)
+
+    def times(self, other: Graded) -> Graded:
+        """The product, on the sets of pairs that both have."""
+        values = tuple(a * b for a, b in zip(self.values, other.values, strict=False))
+        return Graded(values, self.power + other.power, self.vanishes or other.vanishes)
+
+    def plus_constant(self, constant: float, power: Fraction) -> Graded:
+        """The leading term of the sum with `constant N^power` on all pairs."""
+        if constant == 0 or (self.power > power and not self.vanishes):
+            return self
+        if self.power == power and not self.vanishes:
+            return replace(self, values=tuple(value + constant for value in self.values))
+        return Graded(tuple(value.new_full(value.shape, constant) for value in self.values), power)
+
+    def __add__(self, other: Graded) -> Graded:
+        """The leading term of the sum, on the sets of pairs that both have."""
+        if self.vanishes or other.vanishes:
+            return other if self.vanishes else self
+        if self.power == other.power:
+            return Graded(tuple(a + b for a, b in zip(self.values, other.values, strict=False)), self.power)
+        return self if self.power > other.power else other
+
+
+def times(*powers: Power) -> Power:
+    """The product of factors and powers of N."""
+    return math.prod(p[0] for p in powers), sum((p[1] for p in powers), ZERO)
