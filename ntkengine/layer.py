@@ -193,10 +193,10 @@ class FixedMap(WithoutTensors):
 
     @final
     def rule(self, site: Site, state: KernelState) -> KernelState:
-        if state.inputs is not None:
-            x1, x2 = (self.apply(site, {}, x, ()) for x in state.inputs)
-            return state.with_inputs(x1, x2)
-        return self.moments(site, state)
+        if state.inputs is None:
+            return self.moments(site, state)
+        x1, x2 = (self.apply(site, {}, x, ()) for x in state.inputs)
+        return state if x1 is state.inputs[0] else state.with_inputs(x1, x2)
 
     @abstractmethod
     def moments(self, site: Site, state: KernelState) -> KernelState:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ntkengine.graded import Graded, Power, Size
@@ -84,6 +85,21 @@ class Near(NamedTuple):
     columns: Tensor
 
 
+class SinceFork(Enum):
+    """What became of features since the last fork: whether branches that meet again are correlated."""
+
+    KEPT = "a linear map without weights, at most"
+    FRESH = "weights of its own came last: mean 0, uncorrelated with all that was there at the fork"
+    LOST = "another function of them, which is correlated with what was there"
+
+    @staticmethod
+    def of_all(branches: list[SinceFork], fork: SinceFork) -> SinceFork:
+        """That of merged branches, seen from the fork before theirs."""
+        if SinceFork.LOST in branches:
+            return SinceFork.LOST
+        return fork if SinceFork.KEPT in branches else SinceFork.FRESH
+
+
 @dataclass(frozen=True)
 class KernelState:
     """Infinite-width state between two layers, for n1 inputs x1 and n2 inputs x2.
@@ -103,6 +119,7 @@ class KernelState:
     paired: bool = False
     inputs: tuple[Tensor, Tensor] | None = None  # the features, where they are not random
     gaussian: bool = False  # the features are Gaussian, with mean 0
+    since_fork: SinceFork = SinceFork.KEPT
     cumulants: Cumulants | None = None  # of features that are not Gaussian, where they are known
     det: Tensor | None = None  # of paired rows, q11 q22 - q12^2 without cancellation
     nearness: float = 0.0  # pairs whose cosine is within this of 1 or -1 are looked for, once
@@ -176,6 +193,16 @@ class KernelState:
 
         return replace(self, nngp=on_all(self.nngp), ntk=on_all(self.ntk), inputs=None, det=None)
 
+    def mixed(self, linear: Linear) -> KernelState:
+        """`mapped`, by a map that mixes positions: moments of which equal positions alone are kept are dropped."""
+        whole = self.extents.within is not Extent.DIAGONAL or not self.spatial
+        return (self if whole else self.trimmed(Needs(within=Extent.NONE))).mapped(linear)
+
+    @property
+    def spatial(self) -> bool:
+        """The features have positions."""
+        return self.nngp.pair.ndim > (1 if self.paired else 2)
+
     def trimmed(self, needs: Needs) -> KernelState:
         """The state without covariances that nothing needs."""
         full = 3 if self.paired else 4
@@ -228,6 +255,7 @@ class KernelState:
             ntk_error=ntk_error,
             inputs=None,
             gaussian=False,
+            since_fork=SinceFork.LOST,
             cumulants=None,
             det=None,
             near=self.near or self._find_near(),
@@ -262,6 +290,29 @@ class KernelState:
         lengths = first.sqrt() * ((1.0 - self.nearness) * second.sqrt())
         near = self.nngp.pair.abs() > lengths
         return Near(*(near.triu(1) if self.symmetric else near).nonzero(as_tuple=True))
+
+    def weighted(self, share: float) -> KernelState:
+        """The state with every moment times a constant."""
+        det = None if self.det is None else self.det * share**2
+        return replace(self, nngp=self.nngp.scaled(share), ntk=self.ntk.scaled(share), det=det)
+
+    def plus(self, other: KernelState) -> KernelState:
+        """The moments of the sum of uncorrelated features: those of the higher power of N."""
+        nngp = self.nngp + other.nngp
+        det = None
+        if self.det is not None and other.det is not None:
+            leading = [s for s in (self, other) if s.nngp.power == nngp.power and not s.nngp.vanishes]
+            det = summed_determinant(self, other) if len(leading) == 2 else (leading or [self])[0].det
+        return replace(self, nngp=nngp, ntk=self.ntk + other.ntk, det=det)
+
+    def multiplied(self, other: KernelState) -> KernelState:
+        """The moments of the product of uncorrelated features."""
+        ntk = self.ntk.times(other.nngp) + self.nngp.times(other.ntk)
+        det = None
+        if self.det is not None and other.det is not None:
+            lengths = [first * second for first, second in (self.variances(), other.variances())]
+            det = lengths[0] * other.det + self.det * (lengths[1] - other.det)
+        return replace(self, nngp=self.nngp.times(other.nngp), ntk=ntk, det=det)
 
     def affine_determinant(self, factor: Power, shift: Power) -> Tensor | None:
         """The determinant once every second moment is times a factor and plus a constant, each with its power
@@ -306,6 +357,21 @@ def determinant_of(x1: Tensor, x2: Tensor) -> Tensor:
     u, v = (x / torch.where(norm > 0, norm, 1.0)[:, None] for x, norm in zip((x1, x2), norms, strict=True))
     sine: Tensor = torch.linalg.vector_norm(u - v, dim=1) * torch.linalg.vector_norm(u + v, dim=1) / 2.0
     return (sine * norms[0] * norms[1] / x1.shape[1]) ** 2
+
+
+def summed_determinant(a: KernelState, b: KernelState) -> Tensor | None:
+    """The determinant of the sum of two paired states' moments, without cancellation where cosines agree."""
+    if a.det is None or b.det is None:
+        return None
+    (a11, a22), (b11, b22) = a.variances(), b.variances()
+    long_a, long_b = (a11 * a22).sqrt(), (b11 * b22).sqrt()
+    sign = (a.nngp.pair * b.nngp.pair).sign()
+    short_a = without_cancellation(long_a, a.nngp.pair.abs(), a.det)
+    short_b = without_cancellation(long_b, b.nngp.pair.abs(), b.det)
+    agree = long_a * short_b + long_b * short_a - short_a * short_b
+    oppose = long_a * long_b - a.nngp.pair * b.nngp.pair
+    mixed = ((a11 * b22).sqrt() - (a22 * b11).sqrt()) ** 2 + 2.0 * agree.where(sign > 0, oppose)
+    return a.det + b.det + mixed
 
 
 def without_cancellation(lengths: Tensor, q12: Tensor, det: Tensor) -> Tensor:

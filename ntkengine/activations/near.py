@@ -28,7 +28,7 @@ def determinant_after(function: Callable[[Tensor], Tensor], dual: DualRule, join
 
     Let e be the sign of q12, z* = e z sqrt(q22 / q11) the multiple of z that z' is close to, and s* the sign
     of `E[s(z) s(z*)]`. Then `sqrt(F11 F22) - s* F12` is the sum of
-    `(E[(s(z) - s* s(z*))^2] - (sqrt F11 - sqrt F22)^2) / 2`, one Gaussian variable, and of
+    `sqrt(F11 F22) E[(s(z) / sqrt F11 - s* s(z*) / sqrt F22)^2] / 2`, one Gaussian variable, and of
     `s* e` times the integral of the slope `E[s' s']` over the covariances from |q12| to sqrt(q11 q22)
     (Price, 1958): nothing cancels but what is small. None where the activation has no function.
     """
@@ -57,14 +57,14 @@ def of_chunk(function: Callable[[Tensor], Tensor], dual: DualRule, joint: Joint)
     first, second = function(z), function(other)
     aligned = (first * second * weights).sum(1)
     turned = torch.where(aligned < 0, -1.0, 1.0).to(aligned.dtype)
-    f11, f22 = ((each * each * weights).sum(1) for each in (first, second))
-    difference = first - turned[:, None] * second
-    squares = (difference**2 * weights).sum(1)
-    cross = (difference * (first + turned[:, None] * second) * weights).sum(1)  # F11 - F22
-    roots = f11.sqrt() + f22.sqrt()
-    lengths = torch.where(roots > 0, cross / torch.where(roots > 0, roots, 1.0), 0.0)
-    largest = (f11 * f22).sqrt()
-    short = (squares - lengths**2).clamp(min=0.0) / 2.0 + turned * sign * slope_integral(dual, joint, sign)
+    roots = [(each * each * weights).sum(1).sqrt() for each in (first, second)]
+    units = [
+        each / torch.where(root > 0, root, 1.0)[:, None]
+        for each, root in zip((first, second), roots, strict=True)
+    ]
+    squares = ((units[0] - turned[:, None] * units[1]) ** 2 * weights).sum(1)
+    largest = roots[0] * roots[1]
+    short = largest * squares / 2.0 + turned * sign * slope_integral(dual, joint, sign)
     plain = largest - turned * dual(joint).value
     # where a function jumps, its slope is not all of the derivative, and the plain difference is large
     short = torch.where((short - plain).abs() > ROUNDING * largest, plain, short)

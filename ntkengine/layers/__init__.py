@@ -6,12 +6,16 @@ from pydantic import Field
 from pydantic.dataclasses import rebuild_dataclass
 
 from ntkengine.activations import AnyActivation
-from ntkengine.layers.containers import Serial
+from ntkengine.layers.containers import Parallel, Repeat, Serial
 from ntkengine.layers.dense import Dense
+from ntkengine.layers.plain import Aggregate, Identity
 
-AnyLayer = Annotated[Dense | Serial | AnyActivation, Field(discriminator="kind")]
+AnyLayer = Annotated[
+    Dense | Aggregate | Identity | Parallel | Repeat | Serial | AnyActivation, Field(discriminator="kind")
+]
 """Every layer, told apart by `kind`."""
 
-rebuild_dataclass(cast("Any", Serial), force=True, _types_namespace={"AnyLayer": AnyLayer})
+for container in (Parallel, Repeat, Serial):
+    rebuild_dataclass(cast("Any", container), force=True, _types_namespace={"AnyLayer": AnyLayer})
 
-__all__ = ["AnyLayer", "Dense", "Serial"]
+__all__ = ["Aggregate", "AnyLayer", "Dense", "Identity", "Parallel", "Repeat", "Serial"]

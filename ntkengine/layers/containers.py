@@ -1,17 +1,20 @@
-"""Layers made of layers."""
+"""Layers made of layers: in sequence, repeated, side by side."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 from pydantic import Field
 
-from ntkengine.layer import Part, Position, Site, WithoutTensors
-from ntkengine.positions import Needs
+from ntkengine.errors import SpecError, pointer_of
+from ntkengine.layer import Part, Position, Shape, Site, WithoutTensors
+from ntkengine.layers.merging import MERGES, Merge
+from ntkengine.positions import Extent, Needs
 from ntkengine.spec import spec
-from ntkengine.state import KernelState
+from ntkengine.state import KernelState, SinceFork
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,29 +22,29 @@ if TYPE_CHECKING:
     from ntkengine.layers import AnyLayer
 
 
-@spec
-class Serial(WithoutTensors):
-    """Layers in sequence, as one layer."""
+class InSequence(WithoutTensors):
+    """Layers one after the other: subclasses say which."""
 
-    kind: Literal["serial"] = "serial"
-    # described here, for a docstring is lost when the class is rebuilt with the union that it is part of
-    layers: Annotated[tuple[AnyLayer, ...], Field(min_length=1, description="The layers, first one first.")]
+    @abstractmethod
+    def sequence(self) -> tuple[AnyLayer, ...]:
+        """The layers, first one first."""
 
-    parts_field: ClassVar[str] = "layers"
-
+    @final
     def any_weights(self) -> bool:
-        return any(layer.any_weights() for layer in self.layers)
+        return any(layer.any_weights() for layer in self.sequence())
 
+    @final
     def place(self, at: Position) -> Site:
         sites: list[Site] = []
         here = at
         prefix = f"{at.path}." if at.path else ""
-        weighted = [index for index, layer in enumerate(self.layers) if layer.any_weights()]
-        first, last = (weighted[0], weighted[-1]) if weighted else (len(self.layers), -1)
-        for index, layer in enumerate(self.layers):
+        layers = self.sequence()
+        weighted = [index for index, layer in enumerate(layers) if layer.any_weights()]
+        first, last = (weighted[0], weighted[-1]) if weighted else (len(layers), -1)
+        for index, layer in enumerate(layers):
             here = replace(
                 here,
-                path=f"{prefix}layers.{index}",
+                path=f"{prefix}{self.parts_field}.{index}",
                 weights_before=at.weights_before or index > first,
                 weights_after=at.weights_after or index < last,
             )
@@ -50,14 +53,17 @@ class Serial(WithoutTensors):
             sites.append(site)
         return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=here.shape, parts=tuple(sites))
 
+    @final
     def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
         for part in parts:
             x = part(x)
         return x
 
+    @final
     def needs(self, site: Site, wanted: Needs) -> Needs:
         return needs_of(site.parts, wanted)[0]
 
+    @final
     def rule(self, site: Site, state: KernelState) -> KernelState:
         for part, needs in zip(site.parts, needs_of(site.parts, Needs()), strict=True):
             state = part.layer.rule(part, state.trimmed(needs))
@@ -71,3 +77,104 @@ def needs_of(parts: tuple[Site, ...], wanted: Needs) -> list[Needs]:
         wanted = part.layer.needs(part, wanted)
         backward.append(wanted)
     return backward[::-1]
+
+
+# Fields that hold layers are described in place: a docstring is lost when the class is rebuilt with the union.
+
+
+@spec
+class Serial(InSequence):
+    """Layers in sequence, as one layer."""
+
+    kind: Literal["serial"] = "serial"
+    layers: Annotated[tuple[AnyLayer, ...], Field(min_length=1, description="The layers, first one first.")]
+
+    parts_field: ClassVar[str] = "layers"
+
+    def sequence(self) -> tuple[AnyLayer, ...]:
+        return self.layers
+
+
+@spec
+class Repeat(InSequence):
+    """The same layer several times in sequence, each time with weights of its own."""
+
+    kind: Literal["repeat"] = "repeat"
+    layer: Annotated[AnyLayer, Field(description="What is repeated; a serial layer for several of them.")]
+    times: Annotated[int, Field(ge=1, le=1000, strict=True, description="How often.")]
+
+    parts_field: ClassVar[str] = "copies"
+
+    def sequence(self) -> tuple[AnyLayer, ...]:
+        return (self.layer,) * self.times
+
+
+@spec
+class Parallel(WithoutTensors):
+    """Branches side by side, each with weights of its own, merged into one: a residual block is the sum of an
+    identity and a serial layer.
+
+    The infinite-width rule of a sum or a product needs branches that are uncorrelated: all but one must end
+    with weights (pooling, flattening, normalisation may follow these).
+    """
+
+    kind: Literal["parallel"] = "parallel"
+    branches: Annotated[
+        tuple[AnyLayer, ...], Field(min_length=1, description="Each gets the same input; serial for several.")
+    ]
+    merge: Annotated[
+        Literal["sum", "product", "concat"],
+        Field(description="How outputs become one: `sum`, elementwise `product`, or `concat` of features."),
+    ] = "sum"
+
+    parts_field: ClassVar[str] = "branches"
+
+    def any_weights(self) -> bool:
+        return any(layer.any_weights() for layer in self.branches)
+
+    def place(self, at: Position) -> Site:
+        prefix = f"{at.path}." if at.path else ""
+        sites = tuple(
+            layer.place(replace(at, path=f"{prefix}branches.{index}"))
+            for index, layer in enumerate(self.branches)
+        )
+        out_shape = self._merged_shape(at.path, [site.out_shape for site in sites])
+        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=out_shape, parts=sites)
+
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        return self._merge().finite([part(x) for part in parts])
+
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        result = Needs(Extent.DIAGONAL, Extent.NONE)
+        for part in site.parts:
+            result = result.and_those_of(part.layer.needs(part, wanted))
+        return result
+
+    def rule(self, site: Site, state: KernelState) -> KernelState:
+        fork = replace(state, since_fork=SinceFork.KEPT)
+        ends = [part.layer.rule(part, fork) for part in site.parts]
+        least = Needs(min(s.extents.between for s in ends), min(s.extents.within for s in ends))
+        ends = [end.trimmed(least) for end in ends]
+        if all(end.inputs is not None for end in ends):
+            first, second = zip(*(end.known_inputs() for end in ends), strict=True)
+            merge = self._merge()
+            return ends[0].with_inputs(merge.finite(list(first)), merge.finite(list(second)))
+        return self._merge().moments(site, state, ends)
+
+    def _merge(self) -> Merge:
+        return MERGES[self.merge]
+
+    def _merged_shape(self, path: str, shapes: list[Shape]) -> Shape:
+        """The shape of the merged branches, checked to fit together."""
+        axes = {shape[:-1] for shape in shapes}
+        channels = [shape[-1] for shape in shapes]
+        merged = self._merge().width(channels)
+        if len(axes) > 1 or merged is None:
+            raise SpecError(
+                f"{path}: the branches end with shapes {', '.join(map(str, shapes))}, "
+                f"which have no {self.merge}",
+                pointer=pointer_of(path),
+                hint="give the branches the same spatial axes and, unless they are concatenated, "
+                "the same width",
+            )
+        return (*shapes[0][:-1], merged.value)

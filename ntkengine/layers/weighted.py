@@ -18,7 +18,7 @@ from ntkengine.layer import Layer, Part, Position, RowStreams, Shape, Site
 from ntkengine.parameterizations import AnyParameterization
 from ntkengine.positions import between, one_axis, row_by_row
 from ntkengine.spec import Count, NonNegative, spec
-from ntkengine.state import CumulantRule, Cumulants, KernelState
+from ntkengine.state import CumulantRule, Cumulants, KernelState, SinceFork
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -169,6 +169,7 @@ class Weighted(Layer):
             size=state.features(self.width),
             inputs=None,
             gaussian=cumulants is None,
+            since_fork=SinceFork.FRESH,
             cumulants=cumulants,
             det=state.affine_determinant(forward, (shift, bias[1])),
         )

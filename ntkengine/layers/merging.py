@@ -1,0 +1,154 @@
+"""How branches become one: the finite map and the rule of a sum, a product and a concatenation."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from typing import TYPE_CHECKING, ClassVar
+
+from ntkengine.errors import SpecError, pointer_of
+from ntkengine.graded import Size
+from ntkengine.layer import Site
+from ntkengine.state import KernelState, Near, SinceFork
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Widths = list[int | None]
+
+
+class Merge(ABC):
+    """One way to merge."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def width(self, widths: Widths) -> Size | None:
+        """The number of features of the merged branches; None where theirs do not fit together."""
+
+    @abstractmethod
+    def finite(self, branches: list[Tensor]) -> Tensor:
+        """The finite map, on outputs (n, *axes, C) of the branches."""
+
+    @abstractmethod
+    def moments(self, site: Site, fork: KernelState, ends: list[KernelState]) -> KernelState:
+        """The state after the merge, from that before the branches and those at their ends.
+
+        Raises:
+            UnsupportedError: the branches are correlated.
+        """
+
+
+def same_width(widths: Widths) -> Size | None:
+    """The width that all have; not known where one is not."""
+    known = {width for width in widths if width is not None}
+    if len(known) > 1:
+        return None
+    return Size(None if None in widths else known.pop())
+
+
+def check_uncorrelated(site: Site, ends: list[KernelState], merge: str) -> None:
+    """All branches but one must end with weights of their own."""
+    correlated = [
+        part.path for part, end in zip(site.parts, ends, strict=True) if end.since_fork is not SinceFork.FRESH
+    ]
+    if len(correlated) > 1:
+        raise site.unsupported(
+            f"{' and '.join(correlated)} do not end with weights, so that they are correlated, and the "
+            f"{merge} has no infinite-width rule",
+            "end all branches but one with weights, such as a dense layer, or ask for the empirical kernel",
+        )
+
+
+def together(fork: KernelState, ends: list[KernelState]) -> KernelState:
+    """What the merged state has of each of the branches, whatever the merge."""
+    import torch
+
+    near = [end.near for end in ends if end.near is not None]
+    return replace(
+        ends[0],
+        inputs=None,
+        cumulants=None,
+        gaussian=False,
+        det=None,
+        since_fork=SinceFork.of_all([end.since_fork for end in ends], fork.since_fork),
+        near=Near(*(torch.cat(each) for each in zip(*near, strict=True))) if near else None,
+        exact_moments=any(end.exact_moments for end in ends),
+        nngp_error=max(end.nngp_error for end in ends),
+        ntk_error=max(end.ntk_error for end in ends),
+    )
+
+
+class Sum(Merge):
+    """`y = sum_b y_b`: second moments of uncorrelated branches add up."""
+
+    name: ClassVar[str] = "sum"
+
+    def width(self, widths: Widths) -> Size | None:
+        return same_width(widths)
+
+    def finite(self, branches: list[Tensor]) -> Tensor:
+        return sum(branches[1:], start=branches[0])
+
+    def moments(self, site: Site, fork: KernelState, ends: list[KernelState]) -> KernelState:
+        check_uncorrelated(site, ends, self.name)
+        total = reduce(KernelState.plus, ends)
+        gaussian = all(end.gaussian for end in ends)
+        return replace(together(fork, ends), nngp=total.nngp, ntk=total.ntk, det=total.det, gaussian=gaussian)
+
+
+class Product(Merge):
+    """`y = prod_b y_b`: second moments of uncorrelated branches multiply; the NTK obeys the product rule."""
+
+    name: ClassVar[str] = "product"
+
+    def width(self, widths: Widths) -> Size | None:
+        return same_width(widths)
+
+    def finite(self, branches: list[Tensor]) -> Tensor:
+        return math.prod(branches[1:], start=branches[0])
+
+    def moments(self, site: Site, fork: KernelState, ends: list[KernelState]) -> KernelState:
+        check_uncorrelated(site, ends, self.name)
+        product = reduce(KernelState.multiplied, ends)
+        merged = replace(together(fork, ends), nngp=product.nngp, ntk=product.ntk, det=product.det)
+        # one factor with weights of its own makes the product uncorrelated with all that was before
+        fresh = any(end.since_fork is SinceFork.FRESH for end in ends)
+        return replace(merged, since_fork=SinceFork.FRESH) if fresh else merged
+
+
+class Concat(Merge):
+    """The features of all branches, one after the other: moments, being means over features, are averaged."""
+
+    name: ClassVar[str] = "concat"
+
+    def width(self, widths: Widths) -> Size | None:
+        known = [width for width in widths if width is not None]
+        return Size(sum(known) if len(known) == len(widths) else None)
+
+    def finite(self, branches: list[Tensor]) -> Tensor:
+        import torch
+
+        return torch.cat(branches, dim=-1)
+
+    def moments(self, site: Site, fork: KernelState, ends: list[KernelState]) -> KernelState:
+        widths = [part.out_shape[-1] for part in site.parts]
+        known = [width for width in widths if width is not None]
+        if len(known) < len(widths):
+            raise SpecError(
+                f"{site.path}: the kernel of a concatenation depends on the widths of its branches",
+                pointer=pointer_of(site.path),
+                hint='give "width" in the last layer of each branch',
+            )
+        shares = [width / sum(known) for width in known]
+        total = reduce(
+            KernelState.plus, [end.weighted(share) for end, share in zip(ends, shares, strict=True)]
+        )
+        size = Size(sum(known)) if all(end.size.value is not None for end in ends) else Size(None, len(ends))
+        return replace(together(fork, ends), nngp=total.nngp, ntk=total.ntk, det=total.det, size=size)
+
+
+MERGES: Mapping[str, Merge] = {merge.name: merge for merge in (Sum(), Product(), Concat())}

@@ -1,0 +1,81 @@
+"""Layers without weights that act on positions or not at all: identity, and aggregation over a graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ntkengine.data import NumbersField
+from ntkengine.errors import SpecError, pointer_of
+from ntkengine.layer import FixedMap, Part, Position, Site
+from ntkengine.positions import Extent, Needs
+from ntkengine.spec import spec
+from ntkengine.state import KernelState
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@spec
+class Identity(FixedMap):
+    """`y = x`: the skip connection of a residual block."""
+
+    kind: Literal["identity"] = "identity"
+
+    is_linear: ClassVar[bool] = True
+
+    def place(self, at: Position) -> Site:
+        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape)
+
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        return x
+
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        return wanted
+
+    def moments(self, site: Site, state: KernelState) -> KernelState:
+        return state
+
+
+@spec
+class Aggregate(FixedMap):
+    """Graph aggregation: `y[p] = sum_q pattern[p, q] x[q]` over the P positions, the nodes of one graph.
+
+    Moments become `pattern K pattern^T` in the positions of both inputs (Du et al., "Graph neural tangent
+    kernel", 2019, without its own weights).
+    """
+
+    kind: Literal["aggregate"] = "aggregate"
+    pattern: NumbersField
+    """The matrix (P, P) of the graph, such as its normalised adjacency; P positions, row by row."""
+
+    is_linear: ClassVar[bool] = True
+
+    def place(self, at: Position) -> Site:
+        axes = [axis for axis in at.shape[:-1] if axis is not None]
+        positions = math.prod(axes)
+        if not axes or self.pattern.shape != (positions, positions):
+            raise SpecError(
+                f"{at.path}: the pattern has shape {self.pattern.shape}, the input {positions} positions "
+                f"(its shape is (n, {', '.join(map(str, at.shape))}))",
+                pointer=f"{pointer_of(at.path)}/pattern",
+                hint="give inputs of shape (n, nodes, features) and a pattern of shape (nodes, nodes)",
+            )
+        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape)
+
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        nodes = x.flatten(1, -2)
+        return (self._matrix(x) @ nodes).reshape(x.shape)
+
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        return Needs(Extent.FULL, Extent.FULL if wanted.within else Extent.NONE)
+
+    def moments(self, site: Site, state: KernelState) -> KernelState:
+        matrix = self._matrix(state.nngp.pair)
+        return state.mixed(lambda moment, _: matrix @ moment @ matrix.T)
+
+    def _matrix(self, like: Tensor) -> Tensor:
+        import torch
+
+        return torch.as_tensor(self.pattern, dtype=like.dtype, device=like.device)
