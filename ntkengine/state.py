@@ -194,7 +194,7 @@ class KernelState:
         return replace(self, nngp=on_all(self.nngp), ntk=on_all(self.ntk), inputs=None, det=None)
 
     def mixed(self, linear: Linear) -> KernelState:
-        """`mapped`, by a map that mixes positions: moments of which equal positions alone are kept are dropped."""
+        """`mapped`, by a map that mixes positions: moments kept at equal positions alone are dropped."""
         whole = self.extents.within is not Extent.DIAGONAL or not self.spatial
         return (self if whole else self.trimmed(Needs(within=Extent.NONE))).mapped(linear)
 

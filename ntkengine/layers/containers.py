@@ -79,7 +79,7 @@ def needs_of(parts: tuple[Site, ...], wanted: Needs) -> list[Needs]:
     return backward[::-1]
 
 
-# Fields that hold layers are described in place: a docstring is lost when the class is rebuilt with the union.
+# Fields that hold layers are described in place: a docstring is lost when the union is built into the class.
 
 
 @spec

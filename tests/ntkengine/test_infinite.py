@@ -234,7 +234,6 @@ def test_numbers_of_the_standard_parameterization() -> None:
 @pytest.mark.parametrize(
     ("layers", "fields", "path"),
     [
-        ([ONE[0], {"kind": "tanh"}, ONE[2]], {}, "layers.1"),
         ([ONE[0] | {"W_law": UNIFORM}, {"kind": "relu"}, ONE[2]], {}, "layers.1"),
         (
             [
