@@ -14,6 +14,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ntkengine.graded import Graded, Power, Size
+from ntkengine.joint import (
+    CumulantRule,
+    Joint,
+    affine_determinant,
+    determinant_of_rows,
+    multiplied_determinant,
+    summed_determinant,
+)
 from ntkengine.positions import (
     Extent,
     Needs,
@@ -29,31 +37,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Linear = Callable[["Tensor", int], "Tensor"]  # of a covariance with that many axes before its positions
-
-
-CumulantRule = Callable[[int, int], "Tensor | float"]
-
-
-@dataclass(frozen=True)
-class Joint:
-    """The joint law of a pair (z, z') of pre-activations with mean 0, batched elementwise.
-
-    `q11 = E[z^2]`, `q12 = E[z z']`, `q22 = E[z'^2]`, tensors that broadcast against each other.
-    `higher(i, j)` is the joint cumulant of i copies of z and j of z', i + j > 2; None where the
-    law is Gaussian and they vanish. `det` is `q11 q22 - q12^2` where it is known better than by this.
-    """
-
-    q11: Tensor
-    q12: Tensor
-    q22: Tensor
-    higher: CumulantRule | None = None
-    det: Tensor | None = None
-
-    def determinant(self) -> Tensor:
-        """`q11 q22 - q12^2`, not negative."""
-        if self.det is not None:
-            return self.det
-        return (self.q11 * self.q22 - self.q12 * self.q12).clamp(min=0.0)
 
 
 class Dual(NamedTuple):
@@ -150,7 +133,7 @@ class KernelState:
             symbolic=symbolic,
             paired=paired,
             inputs=(x1, x2),
-            det=determinant_of(first, second) if paired and first.ndim == 2 else None,
+            det=determinant_of_rows(first, second) if paired and first.ndim == 2 else None,
         )
 
     @property
@@ -302,7 +285,8 @@ class KernelState:
         det = None
         if self.det is not None and other.det is not None:
             leading = [s for s in (self, other) if s.nngp.power == nngp.power and not s.nngp.vanishes]
-            det = summed_determinant(self, other) if len(leading) == 2 else (leading or [self])[0].det
+            both = summed_determinant(self.joints()[0], other.joints()[0])
+            det = both if len(leading) == 2 else (leading or [self])[0].det
         return replace(self, nngp=nngp, ntk=self.ntk + other.ntk, det=det)
 
     def multiplied(self, other: KernelState) -> KernelState:
@@ -310,8 +294,7 @@ class KernelState:
         ntk = self.ntk.times(other.nngp) + self.nngp.times(other.ntk)
         det = None
         if self.det is not None and other.det is not None:
-            lengths = [first * second for first, second in (self.variances(), other.variances())]
-            det = lengths[0] * other.det + self.det * (lengths[1] - other.det)
+            det = multiplied_determinant(self.joints()[0], other.joints()[0])
         return replace(self, nngp=self.nngp.times(other.nngp), ntk=ntk, det=det)
 
     def affine_determinant(self, factor: Power, shift: Power) -> Tensor | None:
@@ -326,10 +309,7 @@ class KernelState:
         if power < bias_power:
             return self.det.new_zeros(self.det.shape)
         first, second = self.variances()
-        q12, lengths = self.nngp.pair, (first * second).sqrt()
-        # E[(z - z')^2]; acute angles must not be taken from a difference
-        apart = (first.sqrt() - second.sqrt()) ** 2 + 2.0 * without_cancellation(lengths, q12, self.det)
-        return self.det * f**2 + f * constant * apart
+        return affine_determinant(Joint(first, self.nngp.pair, second, None, self.det), f, constant)
 
     def with_near(self, apart: KernelState) -> KernelState:
         """The state with the values of its near pairs from a state of those pairs alone."""
@@ -346,40 +326,6 @@ class KernelState:
         """The state of one set of inputs, symmetric to the last bit."""
         nngp = replace(self.nngp, values=(mirrored(self.nngp.pair), *self.nngp.own))
         return replace(self, nngp=nngp, ntk=replace(self.ntk, values=(mirrored(self.ntk.pair),)))
-
-
-def determinant_of(x1: Tensor, x2: Tensor) -> Tensor:
-    """`q11 q22 - q12^2` of the moments of each row of x1 (n, d) and of x2, from the difference and the sum of
-    their directions, so that it keeps its digits where they coincide or oppose each other."""
-    import torch
-
-    norms = [torch.linalg.vector_norm(x, dim=1) for x in (x1, x2)]
-    u, v = (x / torch.where(norm > 0, norm, 1.0)[:, None] for x, norm in zip((x1, x2), norms, strict=True))
-    sine: Tensor = torch.linalg.vector_norm(u - v, dim=1) * torch.linalg.vector_norm(u + v, dim=1) / 2.0
-    return (sine * norms[0] * norms[1] / x1.shape[1]) ** 2
-
-
-def summed_determinant(a: KernelState, b: KernelState) -> Tensor | None:
-    """The determinant of the sum of two paired states' moments, without cancellation where cosines agree."""
-    if a.det is None or b.det is None:
-        return None
-    (a11, a22), (b11, b22) = a.variances(), b.variances()
-    long_a, long_b = (a11 * a22).sqrt(), (b11 * b22).sqrt()
-    sign = (a.nngp.pair * b.nngp.pair).sign()
-    short_a = without_cancellation(long_a, a.nngp.pair.abs(), a.det)
-    short_b = without_cancellation(long_b, b.nngp.pair.abs(), b.det)
-    agree = long_a * short_b + long_b * short_a - short_a * short_b
-    oppose = long_a * long_b - a.nngp.pair * b.nngp.pair
-    mixed = ((a11 * b22).sqrt() - (a22 * b11).sqrt()) ** 2 + 2.0 * agree.where(sign > 0, oppose)
-    return a.det + b.det + mixed
-
-
-def without_cancellation(lengths: Tensor, q12: Tensor, det: Tensor) -> Tensor:
-    """`lengths - q12`, where `lengths^2 - q12^2` is det; 0 where all vanish."""
-    import torch
-
-    total = lengths + q12
-    return torch.where(q12 > 0, det / torch.where(q12 > 0, total, 1.0), lengths - q12)
 
 
 def largest(values: Tensor) -> float:

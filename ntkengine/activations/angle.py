@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ntkengine.state import Joint
+from ntkengine.joint import Joint
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from ntkengine.activations.near import determinant_after
 from ntkengine.errors import UnsupportedError
+from ntkengine.joint import Joint
 from ntkengine.layer import FixedMap, Part, Position, Site
 from ntkengine.positions import Extent, Needs
-from ntkengine.state import Dual, Joint, KernelState
+from ntkengine.state import Dual, KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor

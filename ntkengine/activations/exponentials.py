@@ -8,8 +8,9 @@ from pydantic import Field
 
 from ntkengine.activations.angle import angle, lengths
 from ntkengine.activations.base import Activation
+from ntkengine.joint import Joint
 from ntkengine.spec import NonNegative, Real, spec
-from ntkengine.state import Dual, Joint
+from ntkengine.state import Dual
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,8 @@ from math import comb, factorial, sqrt
 from typing import TYPE_CHECKING
 
 from ntkengine.errors import UnsupportedError
-from ntkengine.state import Dual, Joint
+from ntkengine.joint import Joint
+from ntkengine.state import Dual
 
 if TYPE_CHECKING:
     from torch import Tensor

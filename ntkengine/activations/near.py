@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ntkengine.state import DualRule, Joint
+from ntkengine.joint import Joint
+from ntkengine.state import DualRule
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.activations.base import Activation
+from ntkengine.joint import Joint
 from ntkengine.spec import NonNegative, Real, spec
-from ntkengine.state import Dual, Joint
+from ntkengine.state import Dual
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from ntkengine.activations.angle import angle
 from ntkengine.activations.base import Activation
+from ntkengine.joint import Joint
 from ntkengine.spec import Real, spec
-from ntkengine.state import Dual, Joint
+from ntkengine.state import Dual
 
 if TYPE_CHECKING:
     from torch import Tensor

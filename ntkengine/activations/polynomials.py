@@ -10,8 +10,9 @@ from pydantic import Field
 
 from ntkengine.activations.base import Activation
 from ntkengine.activations.moments import Coefficients, polynomial_dual
+from ntkengine.joint import Joint
 from ntkengine.spec import Real, spec
-from ntkengine.state import Dual, Joint
+from ntkengine.state import Dual
 
 if TYPE_CHECKING:
     from torch import Tensor

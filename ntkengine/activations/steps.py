@@ -9,8 +9,9 @@ from pydantic import Field
 
 from ntkengine.activations.angle import Angle, angle
 from ntkengine.activations.base import Activation
+from ntkengine.joint import Joint
 from ntkengine.spec import spec
-from ntkengine.state import Dual, Joint
+from ntkengine.state import Dual
 
 if TYPE_CHECKING:
     from torch import Tensor

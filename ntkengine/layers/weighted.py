@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ntkengine.graded import ONE, ZERO, Power, Size, times
+from ntkengine.joint import CumulantRule
 from ntkengine.laws import AnyLaw, Law, Normal
 from ntkengine.layer import Layer, Part, Position, RowStreams, Shape, Site
 from ntkengine.parameterizations import AnyParameterization
 from ntkengine.positions import between, one_axis, row_by_row
 from ntkengine.spec import Count, NonNegative, spec
-from ntkengine.state import CumulantRule, Cumulants, KernelState, SinceFork
+from ntkengine.state import Cumulants, KernelState, SinceFork
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,10 +12,11 @@ from scipy import special
 from ntkengine import Model, UnsupportedError, infinite_kernel
 from ntkengine.activations import Activation
 from ntkengine.activations.moments import JointMoments, polynomial_dual
+from ntkengine.joint import Joint
 from ntkengine.layers import AnyLayer
 from ntkengine.reference.duals import expectation, nodes
 from ntkengine.spec import from_jsonable
-from ntkengine.state import Dual, Joint
+from ntkengine.state import Dual
 from tests.cases import ACTIVATIONS, FINITE_ONLY, INFINITE_ONLY, inputs, model, named, with_activation
 from tests.compare import assert_close
 
