@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -68,8 +69,11 @@ class Cancelled(EngineError):
 
 
 def pointer_of(path: str) -> str:
-    """The JSON pointer of a dotted path: `layers.2.branches.0` -> `/layers/2/branches/0`."""
-    return "/" + path.replace(".", "/")
+    """The JSON pointer of a dotted path: `layers.2.branches.0` -> `/layers/2/branches/0`.
+
+    Copies of a repeated layer are one field of the spec: `layers.1.copies.5` -> `/layers/1/layer`.
+    """
+    return re.sub(r"/copies/\d+", "/layer", "/" + path.replace(".", "/"))
 
 
 @contextmanager

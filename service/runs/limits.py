@@ -20,9 +20,9 @@ def check_model(model: Model, settings: Settings) -> None:
     Raises:
         ResourceError: with the layer's pointer, the estimate and the limit.
     """
-    layers = list(_layers("/model", to_jsonable(model)))
-    _check("/model/layers", "layers", len(layers), settings.max_depth)
-    for pointer, layer in layers:
+    layers = list(_layers("/model/layers", to_jsonable(model)["layers"], 1))
+    _check("/model/layers", "layers", sum(times for *_, times in layers), settings.max_depth)
+    for pointer, layer, _ in layers:
         _check(f"{pointer}/width", "width", layer.get("width") or 0, settings.max_width)
 
 
@@ -69,14 +69,17 @@ def check_json_size(numbers: int, settings: Settings) -> None:
     _check("", "numbers in JSON", numbers, settings.max_json_numbers, hint)
 
 
-def _layers(pointer: str, value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every layer, nested ones too: the objects that stand in lists."""
-    for key, inner in value.items() if hasattr(value, "items") else enumerate(value):
-        here = f"{pointer}/{key}"
-        if hasattr(inner, "items") and not hasattr(value, "items"):
-            yield here, inner
-        if hasattr(inner, "items") or hasattr(inner, "append"):
-            yield from _layers(here, inner)
+def _layers(pointer: str, layers: list[Any], times: int) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Every layer, nested ones too: its pointer, its fields, and how often it is there."""
+    for index, layer in enumerate(layers):
+        here = f"{pointer}/{index}"
+        yield here, layer, times
+        for field in ("layers", "branches"):
+            yield from _layers(f"{here}/{field}", layer.get(field, []), times)
+        if "layer" in layer:  # repeated; its pointer has no index
+            inside = _layers(f"{here}/layer", [layer["layer"]], times * layer["times"])
+            for inner, fields, count in inside:
+                yield inner.replace("/layer/0", "/layer", 1), fields, count
 
 
 def _check(pointer: str, what: str, found: float, most: float, hint: str | None = None) -> None:

@@ -115,6 +115,13 @@ def test_misfits() -> None:
         model([{"kind": "repeat", "times": 10**6, "layer": dense()}])
 
 
+def test_errors_inside_a_repeated_layer_point_at_the_field() -> None:
+    spec = model([{"kind": "repeat", "times": 2, "layer": serial(dense(), RELU, RELU)}, READOUT])
+    with pytest.raises(UnsupportedError, match=r"layers\.0\.copies\.0\.layers\.2") as caught:
+        infinite_kernel(spec, inputs(2))
+    assert caught.value.pointer == "/layers/0/layer/layers/2"
+
+
 def test_widths_that_were_left_out_fit() -> None:
     given = model([dense(), BLOCK, RELU, READOUT])
     free = model([dense(None), parallel("sum", SKIP, serial(RELU, dense(None, W_std=0.9))), RELU, READOUT])

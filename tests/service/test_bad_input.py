@@ -42,6 +42,11 @@ def nested(depth: int) -> Any:
     return inner
 
 
+def repeated(layer: JSONObject) -> JSONObject:
+    """The layer a thousand times."""
+    return {"kind": "repeat", "times": 1000, "layer": layer}
+
+
 # path, where, what stands there instead, the pointer in the answer
 BODIES: dict[str, tuple[str, JSONObject, str]] = {
     "unknown kind of layer": ("/kernel", changed(KERNEL, "/model/layers/0/kind", "dens"), "/model/layers/0"),
@@ -63,6 +68,16 @@ BODIES: dict[str, tuple[str, JSONObject, str]] = {
         "/model/layers/0/width",
     ),
     "too deep": ("/kernel", changed(KERNEL, "/model/layers", [DENSE] * 201), "/model/layers"),
+    "repeated too often": (
+        "/kernel",
+        changed(KERNEL, "/model/layers/0", repeated(repeated(repeated(DENSE)))),
+        "/model/layers",
+    ),
+    "too wide where it is repeated": (
+        "/kernel",
+        changed(KERNEL, "/model/layers/0", {"kind": "repeat", "times": 2, "layer": DENSE | {"width": 10**6}}),
+        "/model/layers/0/layer/width",
+    ),
     "no layers": ("/kernel", changed(KERNEL, "/model/layers", []), "/model/layers"),
     "too many points": ("/kernel", changed(KERNEL, "/x1", [[1.0]] * 4001), "/x1"),
     "mismatched dimensions": ("/kernel", changed(KERNEL, "/x2", [[1.0, 2.0]]), "/x2"),
