@@ -54,7 +54,8 @@ def test_finite_maps() -> None:
         tensors = dict(network.named_parameters())
 
         def branch(name: str, tensors: dict[str, Any] = tensors) -> torch.Tensor:
-            return x @ tensors[f"{name}.W"] * (1.2 / 2.0) + 0.3 * tensors[f"{name}.b"]
+            W, b = tensors[f"{name}.W"], tensors[f"{name}.b"]
+            return torch.addmm(0.3 * b, x, W, alpha=1.2 / 2.0)
 
         first = branch("layers.0.branches.0")
         second = torch.erf(branch("layers.0.branches.1.layers.0"))
