@@ -40,7 +40,16 @@ ACTIVATIONS: list[dict[str, Any]] = [
     {"kind": "polynomial", "coef": [0.2, 0.5, -0.3, 0.1]},
     {"kind": "sigmoid_like"},
 ]
-FINITE_ONLY: list[dict[str, Any]] = [{"kind": "tanh"}]
+NUMERIC: list[dict[str, Any]] = [
+    {"kind": "tanh"},
+    {"kind": "sigmoid"},
+    {"kind": "softplus"},
+    {"kind": "silu"},
+    {"kind": "mish"},
+    {"kind": "elu", "alpha": 0.7},
+    {"kind": "selu"},
+]
+FINITE_ONLY: list[dict[str, Any]] = []
 INFINITE_ONLY: list[dict[str, Any]] = [{"kind": "exp_normalized", "gamma": 0.8, "shift": -0.9}]
 
 PARAMETERIZATIONS: list[dict[str, Any]] = [
@@ -96,7 +105,9 @@ def named(kind: dict[str, Any]) -> str:
 
 def finite_cases() -> list[Any]:
     """(model, input dimension) of finite networks over activations, parameterizations and starts."""
-    table = {f"{named(act)}-ntk": model(with_activation(DEEP, act)) for act in ACTIVATIONS + FINITE_ONLY}
+    table = {
+        f"{named(act)}-ntk": model(with_activation(DEEP, act)) for act in ACTIVATIONS + NUMERIC + FINITE_ONLY
+    }
     table |= {
         f"erf-{named(p)}": model(with_activation(DEEP, ACTIVATIONS[5]), parameterization=p)
         for p in PARAMETERIZATIONS[1:]

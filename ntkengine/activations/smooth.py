@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.activations.base import Activation
+from ntkengine.joint import Joint
 from ntkengine.spec import spec
-from ntkengine.state import Dual, Joint
+from ntkengine.state import Dual
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,18 +87,3 @@ class Gelu(Activation):
         p = 1.0 / (2.0 * math.pi * root)
         r = 1.0 / (1.0 + q11) + 1.0 / (1.0 + q22)
         return Dual(q12 * a + p * (determinant + q12 * q12 * r), a + p * q12 * (r + 1.0 / d))
-
-
-@spec
-class Tanh(Activation):
-    """`tanh(z)`; its dual has no closed form."""
-
-    kind: Literal["tanh"] = "tanh"
-
-    def function(self, z: Tensor) -> Tensor:
-        import torch
-
-        return torch.tanh(z)
-
-    def dual(self, joint: Joint) -> Dual:
-        raise NotImplementedError
