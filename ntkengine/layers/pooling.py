@@ -1,0 +1,249 @@
+"""Pooling and flattening: layers without weights that mix positions, or make features of them."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import TYPE_CHECKING, ClassVar, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ntkengine.errors import SpecError, pointer_of
+from ntkengine.layer import FixedMap, Part, Position, Site
+from ntkengine.layers.windows import (
+    EMPTY,
+    PADDING,
+    Axis,
+    Padding,
+    PerAxis,
+    check_axes,
+    known_sizes,
+    laid_out,
+    moving,
+    out_sizes,
+    pooled_sum,
+)
+from ntkengine.positions import Extent, Needs
+from ntkengine.spec import spec
+from ntkengine.state import KernelState, Linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@spec
+class Pool(FixedMap):
+    """A function of what a window reads, channel by channel."""
+
+    # described here, for docstrings of fields are not inherited
+    window_shape: PerAxis = Field(description="Size of the window on each of one to three spatial axes.")
+    strides: PerAxis | None = Field(
+        default=None,
+        description="One number for each axis. null is 1 on each, as in jax; torch takes the window's size.",
+    )
+    padding: Padding = Field(default="VALID", description=PADDING)
+
+    @final
+    def place(self, at: Position) -> Site:
+        check_axes(at, "window_shape", self.window_shape, {"strides": self.strides})
+        sizes = out_sizes(at, "window_shape", self.windows(known_sizes(at.shape)))
+        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=(*sizes, at.shape[-1]))
+
+    def windows(self, sizes: tuple[int, ...]) -> tuple[Axis, ...]:
+        """The windows on spatial axes of those sizes."""
+        strides = self.strides or (1,) * len(sizes)
+        return tuple(
+            moving(size, taps, stride, 1, self.padding)
+            for size, taps, stride in zip(sizes, self.window_shape, strides, strict=True)
+        )
+
+    def axes(self, site: Site) -> tuple[Axis, ...]:
+        """The windows on the axes that arrive."""
+        return self.windows(known_sizes(site.in_shape))
+
+    @final
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        return all_positions(wanted)
+
+
+@spec
+class LinearPool(Pool):
+    """Sums over a window, times a factor for each output."""
+
+    is_linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def factors(self, axis: Axis) -> NDArray[np.float64]:
+        """The factors along one axis, (outputs,)."""
+
+    @final
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        axes = self.axes(site)
+        y = laid_out(x, axes)
+        for dim, axis in enumerate(axes, start=1):
+            y = y.unfold(dim, axis.taps, axis.stride).sum(-1)
+        return y * self._factors(axes, x).reshape(*(axis.outputs for axis in axes), 1)
+
+    @final
+    def moments(self, site: Site, state: KernelState) -> KernelState:
+        axes = self.axes(site)
+        factors = self._factors(axes, state.nngp.pair)
+        pairs = factors[:, None] * factors
+        return mixed(state, lambda moment, leading: pooled_sum(moment, leading, axes).mul_(pairs))
+
+    def _factors(self, axes: Sequence[Axis], like: Tensor) -> Tensor:
+        """The factor of each output position."""
+        import torch
+
+        factors = reduce(np.multiply.outer, [self.factors(axis) for axis in axes]).ravel()
+        return torch.as_tensor(factors, dtype=like.dtype, device=like.device)
+
+
+@spec
+class SumPool(LinearPool):
+    """Sum pooling: `y[p] = sum_t x[s p + t]` over a window, with strides s."""
+
+    kind: Literal["sum_pool"] = "sum_pool"
+
+    def factors(self, axis: Axis) -> NDArray[np.float64]:
+        return np.ones(axis.outputs)
+
+
+@spec
+class AvgPool(LinearPool):
+    """Average pooling: `y[p] = 1/size sum_t x[s p + t]` over a window, with strides s."""
+
+    kind: Literal["avg_pool"] = "avg_pool"
+    normalize_edges: bool = False
+    """Whether a window that reaches into the padding is divided by the number of inputs that it reads;
+    otherwise the size is that of the whole window."""
+
+    def factors(self, axis: Axis) -> NDArray[np.float64]:
+        read = (axis.sources != EMPTY).sum(1) if self.normalize_edges else np.full(axis.outputs, axis.taps)
+        result: NDArray[np.float64] = 1.0 / read
+        return result
+
+
+@spec
+class MaxPool(Pool):
+    """Max pooling: `y[p] = max_t x[s p + t]` over a window, with strides s. It has no infinite-width rule."""
+
+    kind: Literal["max_pool"] = "max_pool"
+
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        axes = self.axes(site)
+        y = laid_out(x, axes, fill=-math.inf)
+        for dim, axis in enumerate(axes, start=1):
+            y = y.unfold(dim, axis.taps, axis.stride).max(-1).values
+        return y
+
+    def moments(self, site: Site, state: KernelState) -> KernelState:
+        raise site.unsupported(
+            "max_pool has no infinite-width rule",
+            "use avg_pool in its place, or ask for the empirical kernel, averaged over seeds",
+        )
+
+
+class GlobalPool(FixedMap):
+    """All positions become one."""
+
+    is_linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def over(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """The positions on those dimensions as one."""
+
+    @final
+    def place(self, at: Position) -> Site:
+        if len(at.shape) == 1:
+            raise SpecError(
+                f"{at.path}: {self.kind} needs spatial axes, its input has shape (n, {at.shape[0]})",
+                pointer=pointer_of(at.path),
+                hint="give inputs of shape (n, *axes, channels), or leave this layer out",
+            )
+        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape[-1:])
+
+    @final
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        return self.over(x, tuple(range(1, x.ndim - 1)))
+
+    @final
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        return all_positions(wanted)
+
+    @final
+    def moments(self, site: Site, state: KernelState) -> KernelState:
+        return mixed(state, lambda moment, _: self.over(moment, (-2, -1)))
+
+
+@spec
+class GlobalAvgPool(GlobalPool):
+    """Global average pooling: `y = 1/P sum_p x[p]` over all P positions, to (n, C)."""
+
+    kind: Literal["global_avg_pool"] = "global_avg_pool"
+
+    def over(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return x.mean(dims)
+
+
+@spec
+class GlobalSumPool(GlobalPool):
+    """Global sum pooling: `y = sum_p x[p]` over all P positions, to (n, C)."""
+
+    kind: Literal["global_sum_pool"] = "global_sum_pool"
+
+    def over(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
+        return x.sum(dims)
+
+
+@spec
+class Flatten(FixedMap):
+    """Positions become features, row by row: (n, *axes, C) to (n, P C). Inputs without axes stay as they are.
+
+    Second moments become means over equal positions: a dense layer does not see the others.
+    """
+
+    kind: Literal["flatten"] = "flatten"
+
+    is_linear: ClassVar[bool] = True
+
+    def place(self, at: Position) -> Site:
+        channels, positions = at.shape[-1], math.prod(known_sizes(at.shape))
+        features = None if channels is None else positions * channels
+        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=(features,))
+
+    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+        return x if x.ndim == 2 else x.flatten(1)
+
+    def needs(self, site: Site, wanted: Needs) -> Needs:
+        return Needs(Extent.DIAGONAL, min(wanted.within, Extent.DIAGONAL))
+
+    def moments(self, site: Site, state: KernelState) -> KernelState:
+        if not state.spatial:
+            return state
+        flat = state.mapped(equal_positions_mean)
+        size = state.size.times(math.prod(known_sizes(site.in_shape)))
+        # features that came from different positions have different laws: no one law is that of all
+        return replace(flat, size=size, gaussian=False, cumulants=None)
+
+
+def equal_positions_mean(moment: Tensor, leading: int) -> Tensor:
+    """The mean over positions of each of two points at the same one."""
+    same = moment.diagonal(dim1=-2, dim2=-1) if moment.ndim == leading + 2 else moment
+    return same.mean(-1)
+
+
+def all_positions(wanted: Needs) -> Needs:
+    """What a map that mixes positions needs."""
+    return Needs(Extent.FULL, Extent.FULL if wanted.within else Extent.NONE)
+
+
+def mixed(state: KernelState, linear: Linear) -> KernelState:
+    """The state after a map that mixes positions: Gaussian features stay so; cumulants of others would need
+    those of more than two positions."""
+    return replace(state.mixed(linear), cumulants=None)
