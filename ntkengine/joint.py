@@ -46,7 +46,8 @@ def determinant_of_rows(x1: Tensor, x2: Tensor) -> Tensor:
     norms = [torch.linalg.vector_norm(x, dim=1) for x in (x1, x2)]
     u, v = (x / torch.where(norm > 0, norm, 1.0)[:, None] for x, norm in zip((x1, x2), norms, strict=True))
     sine: Tensor = torch.linalg.vector_norm(u - v, dim=1) * torch.linalg.vector_norm(u + v, dim=1) / 2.0
-    return (sine * norms[0] * norms[1] / x1.shape[1]) ** 2
+    length: Tensor = norms[0] * norms[1] / x1.shape[1]
+    return (sine * length) ** 2
 
 
 def affine_determinant(joint: Joint, factor: float, constant: float) -> Tensor:

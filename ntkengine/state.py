@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from ntkengine.graded import Graded, Power, Size
 from ntkengine.joint import (
@@ -68,6 +68,15 @@ class Near(NamedTuple):
     columns: Tensor
 
 
+Method = Literal["closed_form", "moments", "numeric", "quadrature"]
+
+
+def less_exact(*methods: Method) -> Method:
+    """The last of them in the order in which `Method` lists them."""
+    order = get_args(Method)
+    return max(methods, key=order.index)
+
+
 class SinceFork(Enum):
     """What became of features since the last fork: whether branches that meet again are correlated."""
 
@@ -107,7 +116,7 @@ class KernelState:
     det: Tensor | None = None  # of paired rows, q11 q22 - q12^2 without cancellation
     nearness: float = 0.0  # pairs whose cosine is within this of 1 or -1 are looked for, once
     near: Near | None = None  # those pairs
-    exact_moments: bool = False  # an expectation was taken by exact moments
+    method: Method = "closed_form"  # the least exact of those by which expectations were taken
     probing: bool = False  # measure what an error in coincident pairs becomes
     nngp_error: float = 0.0  # relative to the largest entry
     ntk_error: float = 0.0
@@ -220,7 +229,7 @@ class KernelState:
         left, right = (v[:, :, None], v[:, None, :]) if own.ndim == 3 else (v, v)
         return Joint(first, pair, second, higher[0], self.det), Joint(left, own, right, higher[1])
 
-    def elementwise(self, dual: DualRule, *, exact_moments: bool) -> KernelState:
+    def elementwise(self, dual: DualRule, method: Method) -> KernelState:
         """The state after an activation with that dual; coincident pairs are taken from the diagonal."""
         pair, own = self.joints()
         out, diagonal = dual(pair), dual(own)
@@ -242,7 +251,7 @@ class KernelState:
             cumulants=None,
             det=None,
             near=self.near or self._find_near(),
-            exact_moments=self.exact_moments or exact_moments,
+            method=less_exact(self.method, method),
         )
 
     def _errors(self, dual: DualRule, out: Dual, diagonal: Dual) -> tuple[float, float]:

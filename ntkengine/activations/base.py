@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, final
 
 from ntkengine.activations.near import determinant_after
-from ntkengine.errors import UnsupportedError
+from ntkengine.errors import NumericalError, UnsupportedError, pointer_of
 from ntkengine.joint import Joint
 from ntkengine.layer import FixedMap, Part, Position, Site
 from ntkengine.positions import Extent, Needs
-from ntkengine.state import Dual, KernelState
+from ntkengine.state import Dual, KernelState, Method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ class Activation(FixedMap):
     """An elementwise function s. Subclasses state the function and its dual."""
 
     any_law: ClassVar[bool] = False  # whether the dual holds for any joint law, not for Gaussian ones alone
+    method: ClassVar[Method] = "closed_form"  # of the dual
 
     @abstractmethod
     def function(self, z: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class Activation(FixedMap):
                 "put a layer with weights, such as dense, in between",
             )
         try:
-            after = state.elementwise(self.dual, exact_moments=self.any_law)
+            after = state.elementwise(self.dual, self.method)
             if state.det is None:
                 return after
             return replace(after, det=determinant_after(self.function, self.dual, state.joints()[0]))
@@ -87,6 +88,10 @@ class Activation(FixedMap):
             if error.pointer is not None:  # a layer's own
                 raise
             raise site.unsupported(str(error), error.hint or "") from None
+        except NumericalError as error:
+            raise NumericalError(
+                f"{site.path}: {error}", pointer=error.pointer or pointer_of(site.path), hint=error.hint
+            ) from None
         except NotImplementedError:
             raise site.unsupported(
                 f"{self.kind} has no infinite-width rule",

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 from ntkengine.activations.angle import Angle, angle
 from ntkengine.activations.base import Activation
@@ -16,7 +16,7 @@ from ntkengine.activations.panels import Curve, splits
 from ntkengine.activations.quadrature import HALF, Normal, Pairs, Quadrature
 from ntkengine.errors import NumericalError
 from ntkengine.joint import Joint
-from ntkengine.state import Dual
+from ntkengine.state import Dual, Method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,8 @@ ROUNDING = 3e-14  # relative to the largest entry
 
 class NumericActivation(Activation):
     """An activation whose dual is integrated numerically. Subclasses state function and derivative."""
+
+    method: ClassVar[Method] = "numeric"
 
     @abstractmethod
     def derivative(self, z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ntkengine.activations.base import Activation
 from ntkengine.activations.moments import Coefficients, polynomial_dual
 from ntkengine.joint import Joint
 from ntkengine.spec import Real, spec
-from ntkengine.state import Dual
+from ntkengine.state import Dual, Method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +24,7 @@ class PolynomialActivation(Activation):
     """`sum_i c_i z^i`: subclasses state the coefficients."""
 
     any_law: ClassVar[bool] = True
+    method: ClassVar[Method] = "moments"
 
     @abstractmethod
     def polynomial(self) -> Coefficients:

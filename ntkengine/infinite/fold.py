@@ -13,7 +13,7 @@ from ntkengine.state import KernelState, epsilon
 if TYPE_CHECKING:
     from torch import Tensor
 
-PROBES = 64  # rows on which the error of coincident pairs is measured
+PROBES = 16  # rows on which the error of coincident pairs is measured
 PROBED_ENTRIES = 4_000_000  # at most, of all pairs of their positions
 NEARNESS = {4: 1e-3, 8: 1e-4}  # 1 - |cosine| of pairs that are computed apart, by the bytes of a number
 PLAIN_ROUNDING = 1e3  # in units of the dtype's rounding error; more than that comes from a kink
@@ -59,7 +59,7 @@ class Fold:
         """Measure what rounding leaves in coincident pairs and, where a kink makes that much, in pairs that
         are not near enough to be computed apart."""
         most = max(1, PROBED_ENTRIES // math.prod(x1.shape[1:-1]) ** 2)
-        rows = x1[:: max(1, len(x1) // PROBES)][:most]
+        rows = x1[:: -(-len(x1) // PROBES)][:most]
         start = replace(self.start(rows, rows, paired=True), probing=True)
         end = self.run(start)
         if end.det is None or max(end.nngp_error, end.ntk_error) < PLAIN_ROUNDING * epsilon(rows):

@@ -15,6 +15,7 @@ from ntkengine.infinite.scaling import WidthScaling, width_scaling
 from ntkengine.layer import Site
 from ntkengine.model import Model
 from ntkengine.positions import Extent, exchanged
+from ntkengine.state import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +37,7 @@ class InfiniteKernel:
     nngp: Tensor
     ntk: Tensor
     scaling: WidthScaling
-    method: Literal["closed_form", "moments"]
+    method: Method
     entry_error: float  # bounds the error of any entry beyond rounding, relative to the largest entry
     warnings: tuple[str, ...]
     plan: TilePlan
@@ -204,7 +205,7 @@ class Work:
             nngp=nngp,
             ntk=ntk,
             scaling=scaling,
-            method="moments" if end.exact_moments else "closed_form",
+            method=end.method,
             entry_error=max(self.probe.nngp_error, self.probe.ntk_error, *self.errors.largest),
             warnings=(*warnings, *scaling.reasons, *scaling.remarks),
             plan=plan,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.graded import Size
 from ntkengine.layer import Site
-from ntkengine.state import KernelState, Near, SinceFork
+from ntkengine.state import KernelState, Near, SinceFork, less_exact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ def together(fork: KernelState, ends: list[KernelState]) -> KernelState:
         det=None,
         since_fork=SinceFork.of_all([end.since_fork for end in ends], fork.since_fork),
         near=Near(*(torch.cat(each) for each in zip(*near, strict=True))) if near else None,
-        exact_moments=any(end.exact_moments for end in ends),
+        method=less_exact(*(end.method for end in ends)),
         nngp_error=max(end.nngp_error for end in ends),
         ntk_error=max(end.ntk_error for end in ends),
     )

@@ -155,7 +155,7 @@ def branch(width: int) -> dict[str, Any]:
 def distances(spec: Model, x: Tensor, limit: Tensor, seeds: range) -> Tensor:
     """`|Theta_N - Theta|` over `|Theta|`, for each seed."""
     drawn = (empirical_ntk(spec.network(tuple(x.shape[1:]), seed=seed), x) for seed in seeds)
-    return torch.stack([torch.linalg.norm(kernel - limit) for kernel in drawn]) / torch.linalg.norm(limit)
+    return torch.stack([(kernel - limit).norm() for kernel in drawn]) / limit.norm()
 
 
 def slope(name: str, widths: list[int], seeds: int) -> float:
