@@ -23,10 +23,10 @@ from ntkengine.layers.windows import (
     PerAxis,
     check_axes,
     known_sizes,
-    laid_out,
     moving,
     out_sizes,
     pooled_sum,
+    windows_on,
 )
 from ntkengine.positions import Extent, Needs
 from ntkengine.spec import spec
@@ -84,9 +84,9 @@ class LinearPool(Pool):
     @final
     def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
         axes = self.axes(site)
-        y = laid_out(x, axes)
+        y = x
         for dim, axis in enumerate(axes, start=1):
-            y = y.unfold(dim, axis.taps, axis.stride).sum(-1)
+            y = windows_on(y, dim, axis).sum(dim + 1)
         return y * self._factors(axes, x).reshape(*(axis.outputs for axis in axes), 1)
 
     @final
@@ -136,11 +136,9 @@ class MaxPool(Pool):
     kind: Literal["max_pool"] = "max_pool"
 
     def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
-        axes = self.axes(site)
-        y = laid_out(x, axes, fill=-math.inf)
-        for dim, axis in enumerate(axes, start=1):
-            y = y.unfold(dim, axis.taps, axis.stride).max(-1).values
-        return y
+        for dim, axis in enumerate(self.axes(site), start=1):
+            x = windows_on(x, dim, axis, fill=-math.inf).max(dim + 1).values
+        return x
 
     def moments(self, site: Site, state: KernelState) -> KernelState:
         raise site.unsupported(

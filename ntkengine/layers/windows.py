@@ -258,23 +258,27 @@ def pooled_sum(moment: Tensor, leading: int, axes: Sequence[Axis]) -> Tensor:
     return on_one_axis(grid, leading, axes)
 
 
-def laid_out(x: Tensor, axes: Sequence[Axis], fill: float = 0.0) -> Tensor:
-    """Features (n, *sizes, C) with the rows of the axes in place of their entries, padding filled in."""
+def laid_out(x: Tensor, axes: Sequence[Axis]) -> Tensor:
+    """Features (n, *sizes, C) with the rows of the axes in place of their entries."""
     for dim, axis in enumerate(axes, start=1):
         if axis.padded:
-            x = read(x, dim, axis.row, fill)
+            x = read(x, dim, axis.row, 0.0)
     return x
 
 
 def patches(x: Tensor, axes: Sequence[Axis]) -> Tensor:
     """What each window of features (n, *sizes, C) reads: (n, positions, taps, C)."""
     for index, axis in enumerate(axes):
-        dim = 1 + 2 * index
-        flat = read(x, dim, axis.sources.ravel(), 0.0)
-        x = flat.reshape(*x.shape[:dim], *axis.sources.shape, *x.shape[dim + 1 :])
+        x = windows_on(x, 1 + 2 * index, axis)
     count = len(axes)
     order = [1 + 2 * index + which for which in (0, 1) for index in range(count)]
     return x.permute(0, *order, -1).flatten(1 + count, 2 * count).flatten(1, count)
+
+
+def windows_on(x: Tensor, dim: int, axis: Axis, fill: float = 0.0) -> Tensor:
+    """What each window on one dimension reads: (.., outputs, taps, ..) in the place of its entries."""
+    taps = read(x, dim, axis.sources.ravel(), fill)
+    return taps.reshape(*x.shape[:dim], *axis.sources.shape, *x.shape[dim + 1 :])
 
 
 def read(x: Tensor, dim: int, entries: Sequence[int] | NDArray[np.int64], fill: float) -> Tensor:
