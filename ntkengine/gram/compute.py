@@ -60,6 +60,7 @@ def gram(
         ValueError: `block` returned another shape or dtype.
 
     >>> import torch
+    >>> from ntkengine.gram import Entry, gram, plan_tiles
     >>> x = torch.arange(3, dtype=torch.float64)
     >>> entries = {"product": Entry()}
     >>> plan = plan_tiles(entries, 3, bytes_per_pair=8)

@@ -119,6 +119,7 @@ def plan_tiles(
         SpecError: a size is not positive.
         ResourceError: not even blocks of one pair fit.
 
+    >>> from ntkengine.gram import Entry, plan_tiles
     >>> plan = plan_tiles({"ntk": Entry()}, 3000, bytes_per_pair=64, in_memory=False)
     >>> plan.tile, plan.block, plan.count
     ((600, 600), (150, 150), 15)
