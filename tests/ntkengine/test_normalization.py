@@ -146,6 +146,37 @@ def test_variances_after_dropout_reach_the_next_activation() -> None:
     assert_close(infinite_kernel(model(layers), x1, x2).nngp, want)
 
 
+def test_variances_after_dropout_are_pooled() -> None:
+    """Positions of a sample have masks of their own: erf of a mean over positions, in closed form."""
+    mean = {"kind": "aggregate", "pattern": np.full((3, 3), 1 / 3)}
+    layers = [dense(b_std=None), ERF, dropout(0.6), mean, dense(b_std=None), ERF]
+    front = model(layers[:2])
+    x1, x2 = random(2, 3, 4), random(3, 3, 4, seed=1)
+    pair = 1.44 * infinite_kernel(front, x1, x2).nngp.mean((2, 3))
+    variances = []
+    for x in (x1, x2):
+        own = infinite_kernel(front, x).nngp.diagonal(dim1=0, dim2=1).permute(2, 0, 1)
+        variances.append(1.44 * (own + own * torch.eye(3) * (1 / 0.6 - 1)).mean((1, 2)))
+    lengths = torch.sqrt((1 + 2 * variances[0][:, None]) * (1 + 2 * variances[1]))
+    want = torch.asin(2 * pair / lengths) * 2 / math.pi
+    got = infinite_kernel(model(layers), x1, x2).nngp
+    assert_close(got, want[:, :, None, None].expand_as(got))
+
+
+def test_near_pairs_after_dropout() -> None:
+    """They are no longer near, for each has a mask of its own: relu in closed form."""
+    layers = [dense(b_std=None), RELU, dropout(0.6), dense(b_std=None), RELU]
+    x1 = inputs(3)
+    x2 = x1[:2] + 1e-7 * inputs(2, seed=2)
+    front = model(layers[:2])
+    pair = 1.44 * infinite_kernel(front, x1, x2).nngp
+    first, second = (1.44 * infinite_kernel(front, x).nngp.diagonal() / 0.6 for x in (x1, x2))
+    lengths = torch.sqrt(first[:, None] * second)
+    angle = torch.acos(pair / lengths)
+    want = lengths * (angle.sin() + (math.pi - angle) * angle.cos()) / (2 * math.pi)
+    assert_close(infinite_kernel(model(layers), x1, x2).nngp, want)
+
+
 def test_dropout_in_blocks() -> None:
     """A kernel of all rows is that of some, and of these with the others."""
     spec = model([dense(), RELU, dropout(0.7), dense(), RELU, dropout(0.9), READOUT])
