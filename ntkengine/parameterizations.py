@@ -97,6 +97,29 @@ class MeanField(Parameterization):
         return {Role.INPUT: Scaling(a=HALF, c=c), Role.READOUT: Scaling(a=Fraction(1), c=c)}
 
 
+@spec
+class MuP(Parameterization):
+    """Maximal update: every layer learns features at every width, and outputs move by O(1) in O(1) time.
+
+    a = 1/2, 1/2, 1 (input, hidden, read-out) and b = 0. Rates: c = -1 in every layer under gradient descent
+    and gradient flow; c = 0, 1/2, 0 under Adam. With one hidden layer `sgd` is the mean-field table with
+    `lr_scale` = `width`. Exponents of the input layer are of the data's dimension, not of the width.
+
+    Source: Yang and Hu (2021), table 1, shifted to b = 0 by their symmetry (a, b, c) -> (a + t, b - t,
+    c - 2t); Yang et al., "Tensor Programs V" (2022), table 8, shifted by that of Adam, (a + t, b - t, c - t).
+    """
+
+    kind: Literal["mup"] = "mup"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """What the learning rates are for: `sgd` for gradient descent and gradient flow, or `adam`."""
+
+    def table(self) -> dict[Role, Scaling]:
+        one = Fraction(1)
+        rates = {"sgd": (-one, -one, -one), "adam": (Fraction(0), HALF, Fraction(0))}[self.optimizer]
+        multipliers = (HALF, HALF, one)
+        return {role: Scaling(a=a, c=c) for role, a, c in zip(Role, multipliers, rates, strict=True)}
+
+
 Exponent = Annotated[float, Field(ge=-10, le=10, strict=True)]
 
 
@@ -133,4 +156,6 @@ class AbcParameterization(Parameterization):
         return {role: row.scaling() for role, row in rows.items()}
 
 
-AnyParameterization = Annotated[NTK | Standard | MeanField | AbcParameterization, Field(discriminator="kind")]
+AnyParameterization = Annotated[
+    NTK | Standard | MeanField | MuP | AbcParameterization, Field(discriminator="kind")
+]
