@@ -150,66 +150,6 @@ def scaling(layers: list[Any], **fields: Any) -> InfiniteKernel:
 
 ONE = with_activation(SHALLOW, ACTIVATIONS[5])
 TWO = with_activation(DEEP, ACTIVATIONS[5])
-ABC_LIKE_NTK = {"kind": "abc", "input": {"a": 0.5}, "hidden": {"a": 0.5}, "readout": {"a": 0.5}}
-MUP = {"kind": "abc", "input": {"c": -1}, "hidden": {"a": 0.5, "c": -1}, "readout": {"a": 1, "c": -1}}
-
-
-@pytest.mark.parametrize(
-    ("layers", "parameterization", "power", "nngp_power", "constant"),
-    [
-        (ONE, {"kind": "ntk"}, 0, 0, True),
-        (TWO, {"kind": "ntk"}, 0, 0, True),
-        (ONE, {"kind": "standard"}, 1, 0, True),
-        (TWO, {"kind": "standard"}, 1, 0, True),
-        (TWO, {"kind": "standard", "base_width": 8}, 0, 0, True),
-        ([*ONE[:2], {"kind": "dense", "width": 1}], {"kind": "mean_field"}, -1, -1, False),
-        (
-            [*ONE[:2], {"kind": "dense", "width": 1}],
-            {"kind": "mean_field", "lr_scale": "width"},
-            -1,
-            -1,
-            False,
-        ),
-        (TWO, ABC_LIKE_NTK, 0, 0, True),
-        ([*TWO[:4], {"kind": "dense", "width": 1}], MUP, -1, -1, False),
-        ([*ONE, {"kind": "relu"}], {"kind": "ntk"}, 0, 0, False),
-        ([*ONE, {"kind": "linear"}], {"kind": "ntk"}, 0, 0, True),
-        (
-            [{"kind": "dense", "width": 500}, {"kind": "erf"}, {"kind": "dense", "width": 2}, *ONE[1:]],
-            {"kind": "ntk"},
-            0,
-            0,
-            False,
-        ),
-        ([{"kind": "dense", "width": 1}], {"kind": "ntk"}, 0, 0, True),
-    ],
-)
-def test_scaling(
-    layers: list[Any], parameterization: dict[str, Any], power: int, nngp_power: int, constant: bool
-) -> None:
-    kernel = scaling(layers, parameterization=parameterization)
-    assert kernel.scaling.to_dict() == {
-        "width_power": power,
-        "nngp_width_power": nngp_power,
-        "constant_in_training": constant,
-    }
-    assert bool(kernel.warnings) != constant
-    assert bool(kernel.ntk.any())
-
-
-@pytest.mark.parametrize("parameterization", [{"kind": "standard"}, {"kind": "mean_field"}])
-def test_the_coefficient_is_that_of_wide_networks(parameterization: dict[str, Any]) -> None:
-    """The kernel of width N over N^width_power tends to the coefficient."""
-    limit = infinite_kernel(
-        model([*ONE[:2], {"kind": "dense", "width": 1}], parameterization=parameterization), inputs(3)
-    )
-    wide = model(
-        [ONE[0] | {"width": 20_000}, ONE[1], {"kind": "dense", "width": 1}], parameterization=parameterization
-    )
-    kernel = empirical_ntk(wide.network((4,), seed=0), inputs(3)) / 20_000.0 ** float(
-        limit.scaling.width_power
-    )
-    assert_close(kernel, limit.ntk, rtol=0.05)
 
 
 def test_numbers_of_the_standard_parameterization() -> None:
@@ -304,40 +244,6 @@ def test_a_bias_that_vanishes_leaves_no_trace() -> None:
     without = scaling([ONE[0], {"kind": "quadratic"}, {"kind": "dense"}, {"kind": "quadratic"}, ONE[2]])
     assert_close(with_bias.nngp, without.nngp)
     assert_close(with_bias.ntk, without.ntk)
-
-
-def test_power_of_the_width_does_not_depend_on_the_data() -> None:
-    dense = {"kind": "dense", "width": 1}
-    spec = model([dense, {"kind": "linear"}, dense], parameterization={"kind": "standard"})
-    x = torch.eye(2, dtype=torch.float64)
-    square, corner = infinite_kernel(spec, x), infinite_kernel(spec, x[:1], x[1:])
-    assert corner.scaling == square.scaling
-    assert_close(square.ntk, torch.eye(2, dtype=torch.float64) / 2)
-    assert float(corner.ntk) == 0.0
-
-
-def test_layers_that_start_at_zero_lead_nothing() -> None:
-    """Hidden weights at zero: only they move the outputs, and their share is O(1), not O(N)."""
-    zero = {"kind": "dense", "W_law": {"kind": "zero"}}
-    layers = [zero, {"kind": "relu"}, {"kind": "dense", "width": 1}]
-    kernel = scaling(layers, parameterization={"kind": "standard"})
-    assert kernel.scaling.width_power == 0
-    assert bool(kernel.ntk.any())
-
-
-@pytest.mark.parametrize("b", [-0.5, 0.0, 0.5])
-def test_exponent_of_a_tensor_at_zero_does_not_matter(b: float) -> None:
-    zero = {"kind": "dense", "width": 1, "W_law": {"kind": "zero"}}
-    abc = {"kind": "abc", "input": {}, "readout": {"a": 1, "b": b}}
-    kernel = scaling([ONE[0], {"kind": "erf"}, zero], parameterization=abc)
-    assert not kernel.scaling.constant_in_training
-
-
-def test_leading_term_of_biases_alone_is_said() -> None:
-    readout = {"kind": "dense", "width": 1, "b_std": 1.0}
-    kernel = scaling([*ONE[:2], readout], parameterization={"kind": "mean_field"})
-    assert kernel.scaling.width_power == 0
-    assert any("biases alone" in warning for warning in kernel.warnings)
 
 
 MOMENTS: dict[str, Any] = {
