@@ -36,8 +36,9 @@ format: $(VENV)/installed-dev ## rewrite the sources in the house's style
 verify: $(VENV)/installed-dev ## the long forms of the tests: many seeds, many widths
 	$(BIN)/pytest -m verify --timeout 3600
 
-bench: $(VENV)/installed-run ## measure what it costs
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/installed-run ## what it costs, beside neural-tangents; BENCH="--quick --only dense"
+	@PYTHON=$(PYTHON) scripts/peers.sh || echo "The peers' environment could not be built; measuring ours alone." >&2
+	$(BIN)/python -m benchmarks $(BENCH)
 
 clean: ## remove the environment and every cache
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,14 +1,38 @@
-"""`make bench`: what it costs. A benchmark is a function in `BENCHMARKS` that returns seconds by label."""
+"""`make bench`: what it costs, beside neural-tangents and beside what cannot be beaten, on this machine.
 
+Quote ratios of one run alone: seconds depend on what else the machine does.
+"""
+
+import argparse
+import json
+import os
+import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import kernels
+from benchmarks import kernels, versus
+
+COLUMNS = {
+    "ours s": ("ours_seconds", ".3g"),
+    "peer s": ("peer_seconds", ".3g"),
+    "peer / ours": ("peer_over_ours", ".2f"),
+    "ours MB": ("ours_peak_mb", "d"),
+    "peer MB": ("peer_peak_mb", "d"),
+    "floor s": ("floor_seconds", ".3g"),
+    "ours / floor": ("ours_over_floor", ".2f"),
+    "difference": ("difference", ".0e"),
+    "on diagonal": ("difference_on_diagonal", ".0e"),
+}
+NO_PEER = (
+    "THE PEER WAS NOT MEASURED: there is no .venv-peers; scripts/peers.sh makes it, or says why it cannot."
+)
 
 
 def imports() -> dict[str, float]:
@@ -22,18 +46,79 @@ def imports() -> dict[str, float]:
     return seconds
 
 
-BENCHMARKS: list[Callable[[], dict[str, float]]] = [imports, kernels.infinite, kernels.empirical]
+OTHERS: dict[str, Callable[[], dict[str, float]]] = {"imports": imports, "empirical": kernels.empirical}
 
 
-def main() -> None:
-    """Run all and print a table."""
-    kernels.check()
+def versus_table(rows: list[dict[str, Any]]) -> Table:
+    """Ours, the peer's and the floor's."""
+    table = Table("work", *COLUMNS)
+    for row in rows:
+        cells = ["" if row[key] is None else format(row[key], form) for key, form in COLUMNS.values()]
+        if row["not_yet"]:
+            cells[0] = "not yet"
+        table.add_row(row["work"], *cells)
+    return table
+
+
+def others_table(results: dict[str, float]) -> Table:
+    """The rest."""
     table = Table("what", "seconds, or a ratio of two")
-    for benchmark in BENCHMARKS:
-        for label, seconds in benchmark().items():
-            table.add_row(label, f"{seconds:.3g}")
-    Console().print(table)
+    for label, seconds in results.items():
+        table.add_row(label, f"{seconds:.3g}")
+    return table
+
+
+def machine() -> dict[str, Any]:
+    """Where, and how busy it was before."""
+    return {"machine": platform.platform(), "cpus": os.cpu_count(), "load_before": os.getloadavg()}
+
+
+def arguments() -> argparse.Namespace:
+    """What to run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round, without the long cases")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="WORD", help="names with this word; repeatable"
+    )
+    parser.add_argument("--json", type=Path, default=versus.ROOT / "benchmarks/results/latest.json")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run, print tables, write them as JSON; 1 if anything failed or kernels differ."""
+    given = arguments()
+    if hasattr(os, "sched_setaffinity"):  # children inherit it
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: versus.THREADS])
+    console, peer = Console(width=150), versus.peer_python()
+    report: dict[str, Any] = {**machine(), "threads": versus.THREADS, "peer": peer is not None, "rows": []}
+    for row in versus.rows(given.only, quick=given.quick, peer=peer):
+        report["rows"].append(row.summary())
+        console.print(f"measured: {row.work}", style="dim")
+    others = [
+        call() for name, call in OTHERS.items() if not given.only or any(word in name for word in given.only)
+    ]
+    report["others"] = {label: value for results in others for label, value in results.items()}
+    report["load_after"] = os.getloadavg()
+    console.print(versus_table(report["rows"]))
+    if report["others"]:
+        console.print(others_table(report["others"]))
+    given.json.parent.mkdir(parents=True, exist_ok=True)
+    given.json.write_text(json.dumps(report, indent=1) + "\n")
+    return verdict(console, report)
+
+
+def verdict(console: Console, report: dict[str, Any]) -> int:
+    """Say what is missing or wrong."""
+    for row in report["rows"]:
+        if row["not_yet"]:
+            console.print(f"not yet: {row['work']}: {row['not_yet']}", markup=False)
+    if not report["peer"]:
+        console.print(NO_PEER, style="bold red")
+    failures = [f"FAILED: {row['work']}: {failure}" for row in report["rows"] for failure in row["failures"]]
+    for failure in failures:
+        console.print(failure, style="bold red", markup=False)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
