@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Contraction, Derivatives
+from ntkengine.blocks import Contraction, Derivatives, Sums
 from ntkengine.errors import SpecError, UnsupportedError, pointer_of
 from ntkengine.laws import Law
 from ntkengine.parameterizations import Parameterization, Role, Scaling
@@ -152,8 +152,8 @@ class Layer(ABC):
         """
 
     @abstractmethod
-    def has_structured_block(self, site: Site) -> bool:
-        """Whether `structured_block` knows this layer's share of the NTK."""
+    def sums(self, site: Site) -> Sums | None:
+        """What `structured_block` sums over; None where there is none, and Jacobians are needed."""
 
     @abstractmethod
     def structured_block(
@@ -174,8 +174,8 @@ class WithoutTensors(Layer):
         return {}
 
     @final
-    def has_structured_block(self, site: Site) -> bool:
-        return False
+    def sums(self, site: Site) -> Sums | None:
+        return None
 
     @final
     def structured_block(

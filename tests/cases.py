@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -141,3 +143,137 @@ def inputs(n: int, d: int = 4, *, seed: int = 0, dtype: torch.dtype = torch.floa
     """Standard normal inputs (n, d)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, d, generator=generator, dtype=torch.float64).to(dtype)
+
+
+Layers = Callable[[int], list[Any]]
+RELU, ERF = {"kind": "relu"}, {"kind": "erf"}
+READOUT = {"kind": "dense", "width": 1}
+
+
+def dense(width: int, **fields: Any) -> dict[str, Any]:
+    return {"kind": "dense", "width": width, "W_std": 1.2, "b_std": 0.3} | fields
+
+
+def conv(width: int, *shape: int, kind: str = "conv", **fields: Any) -> dict[str, Any]:
+    return {"kind": kind, "width": width, "filter_shape": list(shape), "W_std": 1.2, "b_std": 0.2} | fields
+
+
+def attention(width: int, **fields: Any) -> dict[str, Any]:
+    base = {"kind": "attention", "width": width, "n_heads": width // 4, "attention_mechanism": "softmax"}
+    return base | {"n_chan_key": width, "n_chan_val": 4, "linear_scaling": True} | fields
+
+
+def hidden(width: int, act: dict[str, Any]) -> list[Any]:
+    return [dense(width), act, dense(width), act, READOUT]
+
+
+def branch(width: int) -> dict[str, Any]:
+    return {"kind": "serial", "layers": [dense(width), ERF, dense(width)]}
+
+
+FLAT, LINE, IMAGE, CUBE = (3,), (5, 2), (4, 4, 2), (3, 3, 3, 2)
+
+# a network with every kind of layer that has an infinite-width rule: the shape of an input, layers at a width
+LAYER_KINDS: dict[str, tuple[tuple[int, ...], Layers]] = {
+    "dense, relu": (FLAT, lambda n: hidden(n, RELU)),
+    "dense, gelu": (FLAT, lambda n: hidden(n, {"kind": "gelu"})),
+    "dense, tanh": (FLAT, lambda n: hidden(n, {"kind": "tanh"})),
+    "serial, repeat": (
+        FLAT,
+        lambda n: [
+            {"kind": "repeat", "times": 2, "layer": {"kind": "serial", "layers": [dense(n), ERF]}},
+            READOUT,
+        ],
+    ),
+    "sum, identity": (
+        FLAT,
+        lambda n: [
+            dense(n),
+            {"kind": "parallel", "branches": [{"kind": "identity"}, branch(n)]},
+            ERF,
+            READOUT,
+        ],
+    ),
+    "product": (
+        FLAT,
+        lambda n: [{"kind": "parallel", "merge": "product", "branches": [branch(n), branch(n)]}, READOUT],
+    ),
+    "concat": (
+        FLAT,
+        lambda n: [{"kind": "parallel", "merge": "concat", "branches": [branch(n), branch(3 * n)]}, READOUT],
+    ),
+    "layer_norm": (FLAT, lambda n: [dense(n), {"kind": "layer_norm"}, RELU, dense(n), RELU, READOUT]),
+    "rms_norm": (FLAT, lambda n: [dense(n), RELU, {"kind": "rms_norm"}, dense(n), RELU, READOUT]),
+    "conv 1d, avg_pool": (
+        LINE,
+        lambda n: [
+            conv(n, 3, padding="CIRCULAR"),
+            RELU,
+            {"kind": "avg_pool", "window_shape": [2]},
+            conv(n, 2),
+            RELU,
+            {"kind": "flatten"},
+            READOUT,
+        ],
+    ),
+    "conv 2d, global_avg_pool": (
+        IMAGE,
+        lambda n: [
+            conv(n, 3, 3, padding="SAME"),
+            RELU,
+            conv(n, 2, 2, strides=[2, 1]),
+            RELU,
+            {"kind": "global_avg_pool"},
+            READOUT,
+        ],
+    ),
+    "conv 3d, dilation, global_sum_pool": (
+        CUBE,
+        lambda n: [
+            conv(n, 2, 2, 2),
+            ERF,
+            conv(n, 2, 1, 1, dilation=[1, 1, 1]),
+            ERF,
+            {"kind": "global_sum_pool"},
+            READOUT,
+        ],
+    ),
+    "grouped conv": (
+        LINE,
+        lambda n: [conv(n, 2), RELU, conv(n, 2, groups=2, dilation=[2]), RELU, {"kind": "flatten"}, READOUT],
+    ),
+    "conv_local": (
+        LINE,
+        lambda n: [
+            conv(n, 3, kind="conv_local"),
+            RELU,
+            conv(n, 2, kind="conv_local"),
+            RELU,
+            {"kind": "flatten"},
+            READOUT,
+        ],
+    ),
+    "conv_transpose, sum_pool": (
+        LINE,
+        lambda n: [
+            conv(n, 3, kind="conv_transpose", strides=[2], padding="SAME"),
+            RELU,
+            {"kind": "sum_pool", "window_shape": [2]},
+            dense(n),
+            RELU,
+            {"kind": "global_avg_pool"},
+            READOUT,
+        ],
+    ),
+    "attention": (LINE, lambda n: [dense(n), attention(n), RELU, {"kind": "global_avg_pool"}, READOUT]),
+    "aggregate": (
+        LINE,
+        lambda n: [
+            dense(n),
+            {"kind": "aggregate", "pattern": (np.eye(5) / 2 + np.eye(5, k=1) / 2).tolist()},
+            RELU,
+            {"kind": "flatten"},
+            READOUT,
+        ],
+    ),
+}

@@ -60,6 +60,10 @@ class Implementation(ABC):
         """Estimated cost; torch-free."""
 
     @abstractmethod
+    def methods(self, site: Site) -> dict[str, str]:
+        """How the share of each layer with weights is computed, by path."""
+
+    @abstractmethod
     def derivatives(self, network: Network, x: Tensor) -> Any:
         """What `contract` needs to know of the inputs x (n, d)."""
 
@@ -73,6 +77,22 @@ class Implementation(ABC):
 def parameter_count(site: Site) -> int:
     """Number of trained numbers of one copy of the network."""
     return sum(math.prod(shape) for leaf in site.leaves() for shape in leaf.layer.shapes(leaf).values())
+
+
+def jacobians(network: Network, x: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Jacobians `df_a / dp` of some tensors by name, (n, k, p)."""
+    import torch
+    from torch.func import functional_call, jacrev, vmap
+
+    detached = {name: p.detach() for name, p in trained.items()}
+
+    def outputs(params: dict[str, Tensor], row: Tensor) -> Tensor:
+        result: Tensor = functional_call(network, params, (row[None],))
+        return result[0]
+
+    with torch.no_grad():
+        found = vmap(jacrev(outputs), in_dims=(None, 0))(detached, x)
+    return {name: jacobian.flatten(2) for name, jacobian in found.items()}
 
 
 def sum_in_place(blocks: Iterator[Tensor]) -> Tensor:

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ntkengine.blocks import Contraction
-from ntkengine.empirical.implementation import Cost, Implementation, Work, parameter_count, sum_in_place
+from ntkengine.empirical.implementation import (
+    Cost,
+    Implementation,
+    Work,
+    jacobians,
+    parameter_count,
+    sum_in_place,
+)
 from ntkengine.layer import Site
 
 if TYPE_CHECKING:
@@ -29,20 +36,12 @@ class JacobianContraction(Implementation):
         backward = 4.0 * count * work.k * (work.n1 + work.n2)
         return Cost(backward + 2.0 * count * work.pairs, 2 * work.k * count * work.itemsize)
 
+    def methods(self, site: Site) -> dict[str, str]:
+        return {leaf.path: "jacobian" for leaf in site.leaves() if leaf.role}
+
     def derivatives(self, network: Network, x: Tensor) -> dict[str, Tensor]:
         """Jacobians `df_a / dp` by name, (n, k, p)."""
-        import torch
-        from torch.func import functional_call, jacrev, vmap
-
-        trained = {name: p.detach() for name, p in network.trained().items()}
-
-        def outputs(params: dict[str, Tensor], row: Tensor) -> Tensor:
-            result: Tensor = functional_call(network, params, (row[None],))
-            return result[0]
-
-        with torch.no_grad():
-            jacobians = vmap(jacrev(outputs), in_dims=(None, 0))(trained, x)
-        return {name: jacobian.flatten(2) for name, jacobian in jacobians.items()}
+        return jacobians(network, x, network.trained())
 
     def contract(
         self, network: Network, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ntkengine.empirical.implementation import Implementation, Work
@@ -28,6 +28,7 @@ class Plan:
     flops: float
     bytes: int
     reason: str
+    layers: Mapping[str, str] = field(default_factory=dict)  # how each layer's share is computed
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,4 +57,5 @@ def plan(site: Site, work: Work, *, implementation: str = "auto", budget: int = 
     per_row = costs[name].bytes_per_row
     held = 2 * per_row  # the rows of x1 and of x2
     chunk = max(1, min(max(work.n1, work.n2), budget // held))
-    return Plan(name, chunk, costs[name].flops, chunk * held + work.result_bytes, reason)
+    layers = IMPLEMENTATIONS[name].methods(site)
+    return Plan(name, chunk, costs[name].flops, chunk * held + work.result_bytes, reason, layers)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Contraction, Derivatives
+from ntkengine.blocks import Contraction, Derivatives, Sums
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.graded import ZERO, Graded
 from ntkengine.laws import Normal
@@ -253,8 +253,8 @@ class Attention(Layer):
             ntk_error=max(state.ntk_error, state.nngp_error) + error,
         )
 
-    def has_structured_block(self, site: Site) -> bool:
-        return False
+    def sums(self, site: Site) -> Sums | None:
+        return None
 
     def structured_block(
         self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntkengine.blocks import Contraction, Derivatives
+from ntkengine.blocks import Contraction, Derivatives, Sums, separate_block, shared_block
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.layer import Position, Shape, Site
 from ntkengine.layers.weighted import Weighted
@@ -43,6 +43,8 @@ class Convolution(Weighted):
     filter_shape: PerAxis = Field(description="Size of the filter on each of one to three spatial axes.")
     strides: PerAxis | None = Field(default=None, description="One number for each axis; null is 1 on each.")
 
+    shared: ClassVar[bool] = True  # the same weights at every position
+
     @abstractmethod
     def windows(self, sizes: tuple[int, ...]) -> tuple[Axis, ...]:
         """The windows on spatial axes of those sizes."""
@@ -71,7 +73,7 @@ class Convolution(Weighted):
         axes, inputs = self.axes(site), state.inputs
 
         def summands() -> tuple[Tensor, Tensor]:
-            x1, x2 = (patches(x, axes).flatten(2) for x in inputs or ())
+            x1, x2 = (self.read(site, x) for x in inputs or ())
             return x1, x2
 
         means = state.mapped(lambda moment, leading: shifted_mean(moment, leading, axes))
@@ -82,14 +84,24 @@ class Convolution(Weighted):
         return wanted  # both positions of a covariance are shifted together
 
     @final
-    def has_structured_block(self, site: Site) -> bool:
-        return False
+    def read(self, site: Site, x: Tensor) -> Tensor:
+        return patches(x, self.axes(site)).flatten(2)
+
+    @final
+    def sums(self, site: Site) -> Sums | None:
+        channels = site.known_size(site.in_shape)
+        if self.fan_in(site) != self.taps * channels:  # groups
+            return None
+        positions = math.prod(known_sizes(site.out_shape))
+        return Sums(positions, self.fan_in(site), site.known_size(site.out_shape), self.shared)
 
     @final
     def structured_block(
         self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
     ) -> Tensor:
-        raise NotImplementedError("a convolution's share of the NTK is computed from its Jacobian")
+        block = shared_block if self.shared else separate_block
+        first, second = self.by_position(site, left), self.by_position(site, right)
+        return block(first, second, contraction, self.squares(site))
 
 
 @spec

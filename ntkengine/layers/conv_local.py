@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from pydantic import Field
 from ntkengine.joint import CumulantRule
 from ntkengine.layer import Position, Site
 from ntkengine.layers.conv import Convolution, from_channel_rows
-from ntkengine.layers.windows import PADDING, Axis, Padding, PerAxis, known_sizes, moving, patches
+from ntkengine.layers.windows import PADDING, Axis, Padding, PerAxis, known_sizes, moving
 from ntkengine.spec import spec
 from ntkengine.state import Cumulants, KernelState
 
@@ -32,6 +32,8 @@ class ConvLocal(Convolution):
 
     kind: Literal["conv_local"] = "conv_local"
     padding: Annotated[Padding, Field(description=PADDING)] = "VALID"
+
+    shared: ClassVar[bool] = False
 
     def windows(self, sizes: tuple[int, ...]) -> tuple[Axis, ...]:
         strides = self.strides or (1,) * len(sizes)
@@ -67,8 +69,7 @@ class ConvLocal(Convolution):
     def summed(self, site: Site, W: Tensor, x: Tensor) -> Tensor:
         sizes = known_sizes(site.out_shape)
         weights = W.reshape(math.prod(sizes), self.fan_in(site), -1)
-        read = patches(x, self.axes(site)).flatten(2)
-        y = (read.transpose(0, 1) @ weights).transpose(0, 1)
+        y = (self.read(site, x).transpose(0, 1) @ weights).transpose(0, 1)
         return y.reshape(len(x), *sizes, -1)
 
     def rule(self, site: Site, state: KernelState) -> KernelState:

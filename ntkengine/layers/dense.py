@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Contraction, Derivatives
-from ntkengine.graded import Size
+from ntkengine.blocks import Contraction, Derivatives, Sums, shared_block
 from ntkengine.layer import Position, Site
 from ntkengine.layers.weighted import Weighted
+from ntkengine.layers.windows import known_sizes
 from ntkengine.positions import Needs
 from ntkengine.spec import spec
 from ntkengine.state import KernelState
@@ -55,16 +56,15 @@ class Dense(Weighted):
         inputs = state.inputs
         return self.affine(site, state, 1.0, None if inputs is None else lambda: inputs)
 
-    def has_structured_block(self, site: Site) -> bool:
-        return len(site.in_shape) == 1
+    def read(self, site: Site, x: Tensor) -> Tensor:
+        return x.reshape(len(x), -1, x.shape[-1])
+
+    def sums(self, site: Site) -> Sums | None:
+        positions = math.prod(known_sizes(site.in_shape))
+        return Sums(positions, self.fan_in(site), site.known_size(site.out_shape))
 
     def structured_block(
         self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
     ) -> Tensor:
-        """`(c_W^2 h h'^T + c_b^2) o (g g'^T)`: no Jacobian is formed."""
-        size = Size(left.h.shape[-1])
-        inner = left.h @ right.h.T * self.weight_multiplier(site, size)[0] ** 2
-        if self.b_std is not None:
-            inner = inner + self.bias_multiplier(site, size)[0] ** 2
-        outer = contraction.product(left.g, right.g)
-        return outer * inner.reshape(*inner.shape, *[1] * (outer.ndim - 2))
+        first, second = self.by_position(site, left), self.by_position(site, right)
+        return shared_block(first, second, contraction, self.squares(site))

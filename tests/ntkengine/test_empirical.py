@@ -1,3 +1,4 @@
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ from ntkengine.empirical import IMPLEMENTATIONS, plan
 from ntkengine.empirical.implementation import Work
 from ntkengine.outputs import OUTPUT_FORMS, Outputs
 from ntkengine.reference.one_hidden_layer import explicit_ntk
-from tests.cases import finite_cases, inputs, quadratic
+from tests.cases import LAYER_KINDS, finite_cases, inputs, model, quadratic
 from tests.compare import assert_close
 
 FORMS: list[Outputs] = ["full", "trace", "mean", "diagonal"]
@@ -29,6 +30,25 @@ def test_implementations_agree(model: Model, with_rates: bool) -> None:
                 for name in IMPLEMENTATIONS
             )
             assert_close(first, second)
+
+
+@pytest.mark.parametrize("name", LAYER_KINDS)
+def test_implementations_agree_on_every_kind_of_layer(name: str) -> None:
+    """The structured form is used wherever there is one, and the plan says so."""
+    shape, layers = LAYER_KINDS[name]
+    network = model([*layers(8)[:-1], {"kind": "dense", "width": 3}]).network(shape, seed=1)
+    x = inputs(5 * math.prod(shape), 1).reshape(5, *shape)
+    for outputs in FORMS:
+        by_jacobian, structured = (
+            empirical_ntk(network, x[:3], x[3:], outputs=outputs, implementation=each)
+            for each in ("jacobian_contraction", "structured_derivatives")
+        )
+        assert_close(structured, by_jacobian)
+    chosen = plan(
+        network.site, Work(3, 2, 3, 8, OUTPUT_FORMS["full"]), implementation="structured_derivatives"
+    )
+    without = {path for path, method in chosen.layers.items() if method != "structured"}
+    assert without == {"attention": {"layers.1"}, "grouped conv": {"layers.2"}}.get(name, set())
 
 
 def test_against_the_definition() -> None:
