@@ -38,9 +38,9 @@ def merged(merge: str, *branches: dict[str, Any]) -> dict[str, Any]:
     return {"kind": "parallel", "merge": merge, "branches": list(branches)}
 
 
-def residual(inner: int | None = None, width: int | None = None) -> dict[str, Any]:
-    """`x + W erf(V erf(x))`."""
-    return merged("sum", IDENTITY, serial(ERF, dense(inner), ERF, dense(width)))
+def residual(inner: int | None = None, width: int | None = None, **last: Any) -> dict[str, Any]:
+    """`x + W erf(V erf(x))`; fields of W."""
+    return merged("sum", IDENTITY, serial(ERF, dense(inner), ERF, dense(width, **last)))
 
 
 ONE = with_activation(SHALLOW, ACTIVATIONS[5])
@@ -161,8 +161,7 @@ def test_residual_networks(
     parameterization: dict[str, Any], power: int, nngp_power: int, constant: bool, blocks: int, start: str
 ) -> None:
     """Also where each branch starts at zero, as is usual."""
-    last = dense(W_law={"kind": start})
-    block = merged("sum", IDENTITY, serial(ERF, dense(), ERF, last))
+    block = residual(W_law={"kind": start})
     layers = [dense(), {"kind": "repeat", "times": blocks, "layer": block}, dense(1)]
     kernel = scaling(layers, parameterization=parameterization)
     assert kernel.scaling.to_dict() == {
@@ -302,24 +301,37 @@ def relative_change(spec: Model, seed: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("block", "parameterization", "widths", "falls"),
+    ("layers", "parameterization", "widths", "falls"),
     [
-        (lambda n: residual(n, n), NTK, (32, 256), True),
-        (lambda n: residual(n, n), STANDARD, (32, 256), True),
-        (lambda n: residual(n, n), MUP, (32, 256), False),
-        (lambda n: residual(4, n), NTK, (128, 1024), False),
-        (lambda n: residual(4, n), STANDARD, (128, 1024), False),
-        (lambda n: serial(ERF, merged("concat", dense(n - 4), dense(4))), NTK, (32, 256), True),
+        (lambda n: [dense(n), residual(n, n), ERF], NTK, (32, 256), True),
+        (lambda n: [dense(n), residual(n, n), ERF], STANDARD, (32, 256), True),
+        (lambda n: [dense(n), residual(n, n), ERF], MUP, (32, 256), False),
+        (lambda n: [dense(n), residual(4, n), ERF], NTK, (128, 1024), False),
+        (lambda n: [dense(n), residual(4, n), ERF], STANDARD, (128, 1024), False),
+        (lambda n: [dense(n), ERF, merged("concat", dense(n - 4), dense(4)), ERF], NTK, (32, 256), True),
+        (lambda n: [dense(n), residual(n, n, W_law={"kind": "zero"}), ERF], STANDARD, (32, 256), True),
+        (lambda n: [dense(n, W_law={"kind": "zero"}), ERF], NTK, (64, 1024), True),
+        (lambda n: [dense(n, W_law={"kind": "zero"}), ERF], STANDARD, (64, 1024), False),
     ],
-    ids=["ntk", "standard", "mup", "ntk-narrow", "standard-narrow", "ntk-narrow-beside-wide"],
+    ids=[
+        "ntk",
+        "standard",
+        "mup",
+        "ntk-narrow",
+        "standard-narrow",
+        "ntk-narrow-beside-wide",
+        "standard-branch-from-zero",
+        "ntk-from-zero",
+        "standard-from-zero",
+    ],
 )
 def test_verdicts_are_what_training_does(
-    block: Any, parameterization: dict[str, Any], widths: tuple[int, int], falls: bool
+    layers: Any, parameterization: dict[str, Any], widths: tuple[int, int], falls: bool
 ) -> None:
     """The relative kernel change falls with the width where the verdict says constant, and not elsewhere."""
     changes = []
     for n in widths:
-        spec = model([dense(n), block(n), ERF, dense(1)], parameterization=parameterization)
+        spec = model([*layers(n), dense(1)], parameterization=parameterization)
         verdict = width_scaling(spec.place((4,)), Fraction(0), Fraction(0))
         assert verdict.constant_in_training == falls
         changes.append(np.median([relative_change(spec, seed) for seed in range(8)]))
