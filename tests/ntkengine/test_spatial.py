@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,16 @@ def images(n: int, *shape: int, seed: int = 0) -> torch.Tensor:
 # --- what a window reads, in words of its own: one output and one tap at a time
 
 
+def steps_of(layer: Spec, axis: int) -> tuple[int, int]:
+    """The stride and the dilation on an axis."""
+    stride, dilation = (int((layer.get(name) or (1,) * 3)[axis]) for name in ("strides", "dilation"))
+    return stride, dilation
+
+
 def entry_read(layer: Spec, axis: int, size: int, output: int, tap: int) -> int | None:
     """The entry of an axis that a tap of an output reads; None is padding."""
     taps = (layer.get("filter_shape") or layer["window_shape"])[axis]
-    stride, dilation = ((layer.get(name) or (1,) * 3)[axis] for name in ("strides", "dilation"))
+    stride, dilation = steps_of(layer, axis)
     padding = layer.get("padding", "VALID")
     if layer["kind"] == "conv_transpose":
         place = output + tap - jax_places_before(taps, stride, padding)
@@ -62,7 +69,7 @@ def entry_read(layer: Spec, axis: int, size: int, output: int, tap: int) -> int 
     reach = (-(-size // stride) - 1) * stride + dilation * (taps - 1) + 1
     place -= max(reach - size, 0) // 2
     if padding == "CIRCULAR":
-        return place % size
+        return int(place % size)
     return place if 0 <= place < size else None
 
 
@@ -76,7 +83,7 @@ def jax_places_before(taps: int, stride: int, padding: str) -> int:
 def outputs_of(layer: Spec, axis: int, size: int) -> int:
     """How many outputs an axis has."""
     taps = (layer.get("filter_shape") or layer["window_shape"])[axis]
-    stride, dilation = ((layer.get(name) or (1,) * 3)[axis] for name in ("strides", "dilation"))
+    stride, dilation = steps_of(layer, axis)
     same = layer.get("padding", "VALID") != "VALID"
     if layer["kind"] == "conv_transpose":
         return size * stride + (0 if same else max(taps - stride, 0))
@@ -347,7 +354,7 @@ def test_a_wider_network_holds_a_narrower_one(kind: str) -> None:
 
 # --- rules
 
-WIDE = {
+WIDE: dict[str, tuple[tuple[int, ...], Callable[[int], list[Spec]]]] = {
     "conv1d": (
         (6,),
         lambda N: [conv(3, width=N, dilation=[2], padding="SAME"), RELU, conv(2, width=N), ERF, FLAT],
@@ -403,14 +410,18 @@ WIDE = {
 }
 
 
-@pytest.mark.parametrize("name", WIDE)
-def test_wide_networks_approach_the_rule(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "parameterization"),
+    # under standard, kernels show how many numbers a unit sums
+    [*((name, "ntk") for name in WIDE), ("grouped", "standard"), ("flatten", "standard")],
+)
+def test_wide_networks_approach_the_rule(name: str, parameterization: str) -> None:
     """The mean over seeds of the empirical kernel, within 4 standard errors and the bias of order 1/N."""
     width, seeds = 256, 20
     sizes, layers = WIDE[name]
-    spec = model([*layers(width), READOUT])
+    spec = model([*layers(width), READOUT], parameterization={"kind": parameterization})
     x = images(2, *sizes, 2)
-    limit = infinite_kernel(spec, x).ntk
+    limit = infinite_kernel(spec, x, widths="as_given").ntk
     drawn = torch.stack([empirical_ntk(spec.network((*sizes, 2), seed=s), x) for s in range(seeds)])
     error = (drawn.mean(0) - limit).abs()
     assert bool((error <= 4.0 * drawn.std(0) / seeds**0.5 + 4.0 / width * limit.abs().max()).all())
@@ -551,7 +562,7 @@ def test_no_rule(layers: list[Spec], message: str) -> None:
 
 def test_max_pool_of_inputs_has_a_kernel() -> None:
     x = images(2, 4, 2)
-    pooled = x.unfold(1, 2, 1).amax(-1)
+    pooled = torch.maximum(x[:, 1:], x[:, :-1])
     layers = [conv(2), RELU, FLAT, READOUT]
     want = infinite_kernel(model(layers), pooled).ntk
     assert_close(infinite_kernel(model([pool("max_pool", 2), *layers]), x).ntk, want)
