@@ -25,8 +25,9 @@ def piecewise_linear_dual(joint: Joint, a: float, b: float) -> Dual:
     """
     cosine, sine, t = angle(joint)
     even, odd = (a**2 + b**2) / 2.0, (a - b) ** 2 / (2.0 * math.pi)
-    slope = even - odd * t
-    return Dual((slope * cosine + odd * sine) * joint.q11.sqrt() * joint.q22.sqrt(), slope)
+    slope = t.mul_(-odd).add_(even)
+    value = cosine.mul_(slope).add_(sine, alpha=odd).mul_(joint.q11.sqrt()).mul_(joint.q22.sqrt())
+    return Dual(value, slope)
 
 
 @spec

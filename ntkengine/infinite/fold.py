@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROBES = 16  # rows on which the error of coincident pairs is measured
-PROBED_ENTRIES = 4_000_000  # at most, of all pairs of their positions
+PROBED_ENTRIES = 2**16  # at most, of all pairs of their positions
 NEARNESS = {4: 1e-3, 8: 1e-4}  # 1 - |cosine| of pairs that are computed apart, by the bytes of a number
 PLAIN_ROUNDING = 1e3  # in units of the dtype's rounding error; more than that comes from a kink
 
