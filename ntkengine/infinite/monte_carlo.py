@@ -19,7 +19,7 @@ Name = Literal["nngp", "ntk"]
 Kernels = Callable[["nn.Module", "Tensor", "Tensor | None", tuple[Name, ...]], Mapping[str, "Tensor"]]
 Progress = Callable[[int, int, float], None]  # draws done, of how many as far as is known, relative error
 
-MIN_DRAWS = 32  # before the spread of the draws is believed
+MIN_DRAWS = 64  # before the spread of the draws is believed
 
 
 def ignore(done: int, total: int, error: float) -> None:
@@ -88,9 +88,9 @@ def average(
 ) -> dict[str, Average]:
     """Means of random arrays, drawn until every standard error is below `rtol` times the largest entry.
 
-    Draws are `sample(seed)`, `sample(seed + 1)`, ..., so that the same call gives the same result. After
-    `MIN_DRAWS` of them the spread says how many it will take, and it is asked again only when these are
-    made: to look after every draw would stop at a lucky moment and leave errors larger than stated.
+    Draws are `sample(seed)`, `sample(seed + 1)`, ..., so that the same call gives the same result. Their
+    spread is believed after `MIN_DRAWS` of them: to stop sooner, at a moment when a few draws happen to
+    agree, leaves errors larger than stated. It says how many it will take, and is asked again after these.
 
     Args:
         sample: arrays by name from a seed, independent for different seeds.
