@@ -89,7 +89,7 @@ from ntkengine.layers import (
     SumPool,
 )
 from ntkengine.model import Model
-from ntkengine.parameterizations import NTK, AbcParameterization, Exponents, MeanField, Standard
+from ntkengine.parameterizations import NTK, AbcParameterization, Exponents, MeanField, MuP, Standard
 
 __all__ = [
     "NTK",
@@ -148,6 +148,7 @@ __all__ = [
     "Mish",
     "Model",
     "Monomial",
+    "MuP",
     "Normal",
     "NumericalError",
     "OutputsRecord",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -11,17 +12,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ntkengine.data import ArrayField, NumbersField, inputs_shape, load
-from ntkengine.empirical.implementation import Work
+from ntkengine.empirical.implementation import Work, parameter_count
 from ntkengine.empirical.plan import Plan, plan
 from ntkengine.errors import NumericalError, SpecError, located
+from ntkengine.layers.windows import known_sizes
 from ntkengine.model import Model
 from ntkengine.outputs import OUTPUT_FORMS, Outputs
+from ntkengine.positions import Extent, Needs
 from ntkengine.spec import NonNegativeInt, spec
-from ntkengine.weights import check_start
+from ntkengine.weights import check_not_random, check_start
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+
+DRAWING = 50.0  # flops' worth of drawing one weight
+DRAW_OVERHEAD = 2e7  # of one network, in flops' worth of time
 
 Get = Annotated[tuple[Literal["nngp", "ntk"], ...], Field(min_length=1, max_length=2)]
 
@@ -51,11 +57,15 @@ class Infinite:
 
     def plan(self, model: Model, in_shape: tuple[int, ...], n1: int, n2: int, itemsize: int) -> Plan:
         site = model.place(in_shape)
-        depth = sum(1 for _ in site.leaves())
-        flops = n1 * n2 * (2.0 * math.prod(in_shape) + 60.0 * depth)
+        leaves = list(site.leaves())
+        full = site.layer.needs(site, Needs()).between == Extent.FULL
+        covariances = [math.prod(known_sizes(leaf.in_shape)) ** (2 if full else 1) for leaf in leaves]
+        inputs = 2.0 * covariances[0] * (in_shape[-1])
+        flops = n1 * n2 * (inputs + 60.0 * sum(covariances))
         result = Work(n1, n2, site.out_shape[-1] or 1, itemsize, OUTPUT_FORMS[self.outputs]).result_bytes
-        held = 8 * n1 * n2 * itemsize + result * len(self.get)
-        return Plan("closed_form", n1, flops, held, "the layers' rules, once over all pairs")
+        spatial = math.prod(known_sizes(site.out_shape)) ** 2
+        held = 4 * n1 * n2 * itemsize * spatial + result * spatial * len(self.get)
+        return Plan("closed_form", n1, flops, held, "the layers' rules, block by block over all pairs")
 
     def compute(self, model: Model, x1: Tensor, x2: Tensor | None) -> Answer:
         from ntkengine.infinite import infinite_kernel
@@ -67,7 +77,12 @@ class Infinite:
         }
         plain_rounding = 100 * np.finfo(x1.numpy(force=True).dtype).eps
         bound = kernel.entry_error if kernel.entry_error > plain_rounding else 0.0
-        method = {"kind": kernel.method, "error_bound": bound, "stderr": None}
+        sampled = kernel.method == "quadrature"
+        method = {
+            "kind": kernel.method,
+            "error_bound": None if sampled else bound,
+            "stderr": kernel.entry_error if sampled else None,  # of the first layer's moments
+        }
         return Answer(kernels, method, kernel.scaling.to_dict(), kernel.warnings)
 
 
@@ -92,6 +107,8 @@ class Empirical:
             site = model.check_finite(in_shape)
         with located("/of"):
             check_start(site, self.seed, self.weights)
+        with located("/model"):
+            check_not_random(site)
 
     def plan(self, model: Model, in_shape: tuple[int, ...], n1: int, n2: int, itemsize: int) -> Plan:
         site = model.check_finite(in_shape)
@@ -115,6 +132,63 @@ class Empirical:
         return Answer(kernels, method, None, ())
 
 
+@spec
+class MonteCarlo:
+    """The mean kernel of random networks of the spec's widths, with its standard error: what is left where
+    a layer has no infinite-width rule. It differs from the infinite-width kernel by O(1/width)."""
+
+    kind: Literal["monte_carlo"] = "monte_carlo"
+    get: Get = ("nngp", "ntk")
+    """Which kernels."""
+    outputs: Literal["mean"] = "mean"
+    """The trace over outputs divided by their number."""
+    rtol: Annotated[float, Field(strict=True, ge=1e-4, le=1.0)] = 0.02
+    """Stop when every standard error is below this times the largest entry."""
+    max_draws: Annotated[int, Field(strict=True, ge=2, le=10**6)] = 2000
+    """Stop after so many networks, with a warning."""
+    seed: NonNegativeInt = 0
+    """Seed of the first network; the others follow it."""
+
+    def check(self, model: Model, in_shape: tuple[int, ...]) -> None:
+        with located("/model"):
+            model.check_finite(in_shape)
+
+    def plan(self, model: Model, in_shape: tuple[int, ...], n1: int, n2: int, itemsize: int) -> Plan:
+        once = Empirical(get=("ntk",)).plan(model, in_shape, n1, n2, itemsize)
+        drawn = DRAWING * parameter_count(model.check_finite(in_shape))
+        return replace(
+            once,
+            flops=self.max_draws * (once.flops + drawn + DRAW_OVERHEAD),
+            bytes=once.bytes + 5 * 8 * n1 * n2 * len(self.get),
+            reason=f"at most {self.max_draws} networks, each by {once.implementation}",
+        )
+
+    def compute(self, model: Model, x1: Tensor, x2: Tensor | None) -> Answer:
+        from ntkengine.empirical import empirical_nngp, empirical_ntk
+        from ntkengine.infinite import monte_carlo_kernel
+
+        in_shape = tuple(x1.shape[1:])
+        rooms: dict[str, Callable[..., Tensor]] = {"nngp": empirical_nngp, "ntk": empirical_ntk}
+        kernel = monte_carlo_kernel(
+            lambda seed: model.network(in_shape, seed=seed, dtype=x1.dtype),
+            x1,
+            x2,
+            get=self.get,
+            rtol=self.rtol,
+            max_draws=self.max_draws,
+            seed=self.seed,
+            kernels=lambda network, x1, x2, get: {name: rooms[name](network, x1, x2) for name in get},
+        )
+        kernels: dict[str, Tensor] = {name: getattr(kernel, name) for name in self.get}
+        method = {
+            "kind": "monte_carlo",
+            "error_bound": None,  # the distance from the limit is not known
+            "stderr": kernel.relative_error,
+            "draws": kernel.draws,
+        }
+        return Answer(kernels, method, None, kernel.warnings)
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a kind of kernel computed."""
@@ -135,7 +209,9 @@ class KernelSpec:
     """Inputs (n1, d)."""
     x2: ArrayField | None = None
     """Inputs (n2, d); null is x1 with itself."""
-    of: Annotated[Infinite | Empirical, Field(discriminator="kind")] = Field(default_factory=Infinite)
+    of: Annotated[Infinite | Empirical | MonteCarlo, Field(discriminator="kind")] = Field(
+        default_factory=Infinite
+    )
     """Which kernel."""
     dtype: Literal["float64", "float32"] = "float64"
     """Precision of the computation."""
@@ -219,10 +295,15 @@ def compute_kernel(spec: KernelSpec) -> KernelResult:
         plan=spec.plan().to_dict(),
         scaling=answer.scaling,
         diagnostics=asdict(
-            diagnose(diagnosed, entry_error=answer.method["error_bound"]) if x2 is None else NOT_A_GRAM_MATRIX
+            diagnose(diagnosed, entry_error=error_of(answer.method)) if x2 is None else NOT_A_GRAM_MATRIX
         ),
         warnings=answer.warnings,
     )
+
+
+def error_of(method: dict[str, Any]) -> float:
+    """What may make an eigenvalue negative; an average over draws is a Gram matrix, whatever its noise."""
+    return float(method["error_bound"] or 0.0)
 
 
 def spread(theta: Tensor, outputs: Outputs, k: int | None) -> Tensor:

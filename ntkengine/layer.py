@@ -74,6 +74,7 @@ class Site:
     role: Role | None = None  # None: no weights
     only: bool = False  # no other layer has weights, so no hidden width exists
     starts_at_zero: bool = False  # its weights, which are trained
+    random: bool = False  # its map is another one in every pass
     parts: tuple[Site, ...] = ()
 
     def leaves(self) -> Iterator[Site]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+from ntkengine.first_layer import Preactivation, Precision, Profile, first_layer_moments, points_for
+from ntkengine.first_layer.moments import ACCURACY
 from ntkengine.graded import Graded, Power, Size
 from ntkengine.joint import (
     CumulantRule,
@@ -59,6 +61,14 @@ class Cumulants(NamedTuple):
 
     pair: CumulantRule
     own: CumulantRule
+
+
+class FirstLayer(NamedTuple):
+    """Features that are sums over the rows of x1 (n1, d) and x2 (n2, d) with weights of some law."""
+
+    preactivation: Preactivation
+    x1: Tensor
+    x2: Tensor
 
 
 class Near(NamedTuple):
@@ -113,6 +123,8 @@ class KernelState:
     gaussian: bool = False  # the features are Gaussian, with mean 0
     since_fork: SinceFork = SinceFork.KEPT
     cumulants: Cumulants | None = None  # of features that are not Gaussian, where they are known
+    first: FirstLayer | None = None  # where these are weighted sums of known numbers
+    precision: Precision | None = None  # of quadrature over a first layer, once it is chosen
     det: Tensor | None = None  # of paired rows, q11 q22 - q12^2 without cancellation
     nearness: float = 0.0  # pairs whose cosine is within this of 1 or -1 are looked for, once
     near: Near | None = None  # those pairs
@@ -159,7 +171,7 @@ class KernelState:
         state = self.from_inputs(
             x1, x2, symmetric=self.symmetric, symbolic=self.symbolic, needs=self.extents, paired=self.paired
         )
-        return replace(state, nearness=self.nearness, probing=self.probing)
+        return replace(state, nearness=self.nearness, probing=self.probing, precision=self.precision)
 
     def known_inputs(self) -> tuple[Tensor, Tensor]:
         """The features of a state that are the network's inputs."""
@@ -183,7 +195,10 @@ class KernelState:
             values = tuple(linear(v, 1 if index else pairs) for index, v in enumerate(graded.values))
             return replace(graded, values=values)
 
-        return replace(self, nngp=on_all(self.nngp), ntk=on_all(self.ntk), inputs=None, det=None)
+        nngp = on_all(self.nngp)
+        none = replace(self.ntk, values=(nngp.pair.new_zeros(nngp.pair.shape),))
+        ntk = none if self.ntk.vanishes else on_all(self.ntk)
+        return replace(self, nngp=nngp, ntk=ntk, inputs=None, cumulants=None, first=None, det=None)
 
     def mixed(self, linear: Linear) -> KernelState:
         """`mapped`, by a map that mixes positions: moments kept at equal positions alone are dropped."""
@@ -249,9 +264,39 @@ class KernelState:
             gaussian=False,
             since_fork=SinceFork.LOST,
             cumulants=None,
+            first=None,
             det=None,
             near=self.near or self._find_near(),
             method=less_exact(self.method, method),
+        )
+
+    def after_first_layer(self, profile: Profile) -> KernelState:
+        """The state after an activation on a first layer whose law is not normal."""
+        if self.first is None:
+            raise ValueError("this state is not that of a first layer")
+        layer, x1, x2 = self.first
+        precision = self.precision or points_for(profile, layer, x1, ACCURACY)[0]
+        found = first_layer_moments(
+            profile, layer, x1, None if self.symmetric else x2, paired=self.paired, precision=precision
+        )
+        errors = (
+            0.0 if error is None else float(error.max()) / largest(values)
+            for values, error in (found.pair[::2], found.pair[1::2])
+        )
+        nngp_error, ntk_error = errors
+        return replace(
+            self,
+            nngp=Graded((found.pair.value, found.own.value)),
+            ntk=replace(self.ntk, values=(self.ntk.pair * found.pair.slope,)),
+            gaussian=False,
+            since_fork=SinceFork.LOST,
+            cumulants=None,
+            first=None,
+            precision=precision,
+            det=None,
+            method=less_exact(self.method, "moments" if found.method == "exact" else "quadrature"),
+            nngp_error=nngp_error,
+            ntk_error=ntk_error,
         )
 
     def _errors(self, dual: DualRule, out: Dual, diagonal: Dual) -> tuple[float, float]:
@@ -262,10 +307,10 @@ class KernelState:
         if self.probing:
             _, joint = self.joints()
             v = equal_positions(joint.q12) if joint.q12.ndim == 3 else joint.q12
+            higher = joint.higher if v is joint.q12 else None  # one of rounding is enough
             rounding = max(nngp, 8.0 * epsilon(v))  # the cosine itself is known to four
             here, there = (
-                dual(Joint(v, v * (1.0 - d), v, joint.higher))
-                for d in (self.nearness, self.nearness + rounding)
+                dual(Joint(v, v * (1.0 - d), v, higher)) for d in (self.nearness, self.nearness + rounding)
             )
             nngp = relative_distance(there.value, here.value)
             ntk = max(ntk, relative_distance(there.slope, here.slope))

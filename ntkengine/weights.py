@@ -51,9 +51,19 @@ def checked(site: Site, weights: Weights) -> Arrays:
             raise SpecError(
                 f"{name} has shape {arrays[name].shape}, the network needs {shape}",
                 pointer=f"/{name}",
-                hint="W has shape (fan-in, width), b has shape (width,)",
+                hint="W is (fan-in, width) in dense layers, (*filter_shape, channels, width) in convolutions",
             )
     return arrays
+
+
+def check_not_random(site: Site) -> None:
+    """What needs a function must not get another one in each pass."""
+    for leaf in site.leaves():
+        if leaf.random:
+            raise leaf.unsupported(
+                f"{leaf.layer.kind} draws anew in every pass, so the network is no function of its inputs",
+                'use "mode": "test", the infinite-width kernel, or a Monte-Carlo kernel',
+            )
 
 
 def check_start(site: Site, seed: int | None, weights: Weights | None) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, final
 
 from ntkengine.activations.near import determinant_after
 from ntkengine.errors import NumericalError, UnsupportedError, pointer_of
+from ntkengine.first_layer import Growth, PiecewisePolynomial, Profile, slope_of
 from ntkengine.joint import Joint
 from ntkengine.layer import FixedMap, Part, Position, Site
 from ntkengine.positions import Extent, Needs
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 class Activation(FixedMap):
     """An elementwise function s. Subclasses state the function and its dual."""
 
-    any_law: ClassVar[bool] = False  # whether the dual holds for any joint law, not for Gaussian ones alone
     method: ClassVar[Method] = "closed_form"  # of the dual
+    from_cumulants: ClassVar[int] = -1  # the highest degree for which the dual holds for any joint law
 
     @abstractmethod
     def function(self, z: Tensor) -> Tensor:
@@ -39,6 +41,16 @@ class Activation(FixedMap):
         Raises:
             NotImplementedError: there is no closed form.
         """
+
+    @abstractmethod
+    def outline(self) -> Growth | PiecewisePolynomial:
+        """The pieces of s, if it is a piecewise polynomial; else how fast it grows."""
+
+    @final
+    def profile(self) -> Profile:
+        """What expectations over a first layer of any law need to know of s."""
+        outline = self.outline()
+        return Profile(self.function, slope_of(self.function), outline.growth, outline.pieces)
 
     @final
     def place(self, at: Position) -> Site:
@@ -67,33 +79,43 @@ class Activation(FixedMap):
                 f"the inputs of {self.kind} scale as N^{state.nngp.power / 2}, so that its limit is trivial",
                 "move the activation before the read-out, or use a parameterization that keeps them O(1)",
             )
-        if state.cumulants is not None and not self.any_law:
-            raise site.unsupported(
-                f"{self.kind} has an exact infinite-width rule for normal laws only, "
-                "and the layer before it draws from another law",
-                'use {"kind": "normal"} laws of the same variance there, a polynomial activation, '
-                "or the empirical kernel of a wide network",
-            )
+        if state.cumulants is not None and self.outline().growth.order > self.from_cumulants:
+            return self._on_first_layer(site, state)
         if state.cumulants is None and not state.gaussian:
             raise site.unsupported(
                 f"{self.kind} acts on features that are not Gaussian, such as those of another activation",
                 "put a layer with weights, such as dense, in between",
             )
-        try:
+        with self._located(site):
             after = state.elementwise(self.dual, self.method)
             if state.det is None:
                 return after
             return replace(after, det=determinant_after(self.function, self.dual, state.joints()[0]))
-        except UnsupportedError as error:
+
+    def _on_first_layer(self, site: Site, state: KernelState) -> KernelState:
+        if state.first is None:
+            raise site.unsupported(
+                f"{self.kind} has an infinite-width rule for laws that are not normal only behind a dense "
+                "layer on the inputs",
+                'use {"kind": "normal"} laws of the same variance here, biases included, a polynomial '
+                "activation, or the empirical kernel of a wide network",
+            )
+        with self._located(site):
+            self.function(state.first.x1[:1])  # a kernel without a function has no such rule
+            return state.after_first_layer(self.profile())
+
+    @contextmanager
+    def _located(self, site: Site) -> Iterator[None]:
+        """Errors of duals name the layer."""
+        try:
+            yield
+        except (NumericalError, UnsupportedError) as error:
             if error.pointer is not None:  # a layer's own
                 raise
-            raise site.unsupported(str(error), error.hint or "") from None
-        except NumericalError as error:
-            raise NumericalError(
-                f"{site.path}: {error}", pointer=error.pointer or pointer_of(site.path), hint=error.hint
-            ) from None
+            pointer = pointer_of(site.path)
+            raise type(error)(f"{site.path}: {error}", pointer=pointer, hint=error.hint) from None
         except NotImplementedError:
             raise site.unsupported(
-                f"{self.kind} has no infinite-width rule",
+                f"{self.kind} has no infinite-width rule here",
                 "use erf, gelu or relu in its place, or ask for the empirical kernel of a finite network",
             ) from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from pydantic import PlainSerializer, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 
 from ntkengine.activations.numeric import NumericActivation
 from ntkengine.errors import SpecError
+from ntkengine.first_layer import Growth
 from ntkengine.spec import Real, spec
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Elementwise(NumericActivation):
     """The function, from a tensor to one of its shape."""
     fn_derivative: Pointwise | None = None
     """Its derivative, likewise; by automatic differentiation if left out."""
+    order: Annotated[int, Field(ge=0, le=100, strict=True)] = 1
+    """A power of z that bounds its growth, for first layers whose laws have heavy tails."""
     kinks: tuple[Real, ...] = ()
     """Where the function or its derivative jumps, as far as you know; others are found, at some cost."""
 
@@ -55,6 +58,9 @@ class Elementwise(NumericActivation):
             # pydantic collects ValueErrors, and no others
             raise ValueError(f"{PYTHON_ONLY}; use an activation of a built-in kind")  # noqa: TRY004
         return value
+
+    def outline(self) -> Growth:
+        return Growth(order=self.order)
 
     def function(self, z: Tensor) -> Tensor:
         result: Tensor = self.fn(z)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ntkengine.activations.angle import angle, lengths
 from ntkengine.activations.base import Activation
+from ntkengine.first_layer import Growth
 from ntkengine.joint import Joint
 from ntkengine.spec import NonNegative, Real, spec
 from ntkengine.state import Dual
@@ -32,6 +33,9 @@ class Exp(Activation):
     """Factor."""
     b: Real = 1.0
     """Rate."""
+
+    def outline(self) -> Growth:
+        return Growth(rate=abs(self.b) if self.a else 0.0)
 
     def function(self, z: Tensor) -> Tensor:
         import torch
@@ -61,6 +65,9 @@ class ExpNormalized(Activation):
     shift: Real = -1.0
     """Added to the cosine; at -1 variances are kept."""
 
+    def outline(self) -> Growth:
+        return Growth(order=1)
+
     def function(self, z: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -84,6 +91,9 @@ class Gaussian(Activation):
     """Factor of the exponent; not positive, for then expectations diverge as soon as a variance exceeds
     1 / (4 b)."""
 
+    def outline(self) -> Growth:
+        return Growth()
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -105,6 +115,9 @@ class Gabor(Activation):
     """`exp(-z^2) sin(z)`."""
 
     kind: Literal["gabor"] = "gabor"
+
+    def outline(self) -> Growth:
+        return Growth()
 
     def function(self, z: Tensor) -> Tensor:
         import torch

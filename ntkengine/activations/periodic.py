@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.activations.base import Activation
+from ntkengine.first_layer import Growth
 from ntkengine.joint import Joint
 from ntkengine.spec import NonNegative, Real, spec
 from ntkengine.state import Dual
@@ -47,6 +48,9 @@ class Sin(Activation):
     c: Real = 0.0
     """Phase."""
 
+    def outline(self) -> Growth:
+        return Growth()
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -71,6 +75,9 @@ class Cos(Activation):
     c: Real = 0.0
     """Phase."""
 
+    def outline(self) -> Growth:
+        return Growth()
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -90,6 +97,9 @@ class Rbf(Activation):
     kind: Literal["rbf"] = "rbf"
     gamma: NonNegative = 1.0
     """`1 / (2 l^2)` for the length scale l, distances being those of pre-activations."""
+
+    def outline(self) -> Growth:
+        return Growth()
 
     def function(self, z: Tensor) -> Tensor:
         import torch

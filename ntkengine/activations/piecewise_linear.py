@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ntkengine.activations.angle import angle
 from ntkengine.activations.base import Activation
+from ntkengine.first_layer import PiecewisePolynomial
 from ntkengine.joint import Joint
 from ntkengine.spec import Real, spec
 from ntkengine.state import Dual
@@ -25,9 +26,14 @@ def piecewise_linear_dual(joint: Joint, a: float, b: float) -> Dual:
     """
     cosine, sine, t = angle(joint)
     even, odd = (a**2 + b**2) / 2.0, (a - b) ** 2 / (2.0 * math.pi)
-    slope = t.mul_(-odd).add_(even)
-    value = cosine.mul_(slope).add_(sine, alpha=odd).mul_(joint.q11.sqrt()).mul_(joint.q22.sqrt())
+    slope = t.mul(-odd).add_(even)
+    value = (slope * cosine).add_(sine, alpha=odd).mul_(joint.q11.sqrt()).mul_(joint.q22.sqrt())
     return Dual(value, slope)
+
+
+def two_slopes(a: float, b: float) -> PiecewisePolynomial:
+    """`a min(z, 0) + b max(z, 0)`."""
+    return PiecewisePolynomial(kinks=(0.0,), coefficients=((0.0, a), (0.0, b)))
 
 
 @spec
@@ -35,6 +41,9 @@ class Relu(Activation):
     """`max(z, 0)`; its derivative at 0 is taken as 0."""
 
     kind: Literal["relu"] = "relu"
+
+    def outline(self) -> PiecewisePolynomial:
+        return two_slopes(0.0, 1.0)
 
     def function(self, z: Tensor) -> Tensor:
         import torch
@@ -52,6 +61,9 @@ class LeakyRelu(Activation):
     kind: Literal["leaky_relu"] = "leaky_relu"
     alpha: Real = 0.01
     """Slope for negative z."""
+
+    def outline(self) -> PiecewisePolynomial:
+        return two_slopes(self.alpha, 1.0)
 
     def function(self, z: Tensor) -> Tensor:
         import torch
@@ -72,6 +84,9 @@ class ABRelu(Activation):
     b: Real
     """Slope for positive z."""
 
+    def outline(self) -> PiecewisePolynomial:
+        return two_slopes(self.a, self.b)
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -86,6 +101,9 @@ class Abs(Activation):
     """`|z|`; its derivative at 0 is taken as 0."""
 
     kind: Literal["abs"] = "abs"
+
+    def outline(self) -> PiecewisePolynomial:
+        return two_slopes(-1.0, 1.0)
 
     def function(self, z: Tensor) -> Tensor:
         import torch

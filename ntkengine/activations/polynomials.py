@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 from pydantic import Field
 
 from ntkengine.activations.base import Activation
-from ntkengine.activations.moments import Coefficients, polynomial_dual
+from ntkengine.activations.moments import MOST_FROM_CUMULANTS, Coefficients, polynomial_dual
+from ntkengine.first_layer import PiecewisePolynomial
 from ntkengine.joint import Joint
 from ntkengine.spec import Real, spec
 from ntkengine.state import Dual, Method
@@ -23,12 +24,16 @@ MAX_DEGREE = 20  # beyond it, moments of twice the order lose all digits
 class PolynomialActivation(Activation):
     """`sum_i c_i z^i`: subclasses state the coefficients."""
 
-    any_law: ClassVar[bool] = True
+    from_cumulants: ClassVar[int] = MOST_FROM_CUMULANTS
     method: ClassVar[Method] = "moments"
 
     @abstractmethod
     def polynomial(self) -> Coefficients:
         """The coefficients of 1, z, z^2, ..."""
+
+    @final
+    def outline(self) -> PiecewisePolynomial:
+        return PiecewisePolynomial(kinks=(), coefficients=(self.polynomial(),))
 
     @final
     def dual(self, joint: Joint) -> Dual:

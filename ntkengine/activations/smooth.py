@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.activations.base import Activation
+from ntkengine.first_layer import Growth
 from ntkengine.joint import Joint
 from ntkengine.spec import spec
 from ntkengine.state import Dual
@@ -33,6 +34,9 @@ class Erf(Activation):
 
     kind: Literal["erf"] = "erf"
 
+    def outline(self) -> Growth:
+        return Growth()
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -50,6 +54,9 @@ class SigmoidLike(Activation):
 
     kind: Literal["sigmoid_like"] = "sigmoid_like"
 
+    def outline(self) -> Growth:
+        return Growth()
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -66,6 +73,9 @@ class Gelu(Activation):
     """`z Phi(z)`, Phi the normal distribution function (the exact form, not its tanh approximation)."""
 
     kind: Literal["gelu"] = "gelu"
+
+    def outline(self) -> Growth:
+        return Growth(order=1)
 
     def function(self, z: Tensor) -> Tensor:
         import torch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.activations.numeric import NumericActivation
+from ntkengine.first_layer import Growth
 from ntkengine.spec import Real, spec
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ class Tanh(NumericActivation):
     """`tanh(z)`."""
 
     kind: Literal["tanh"] = "tanh"
+
+    def outline(self) -> Growth:
+        return Growth()
 
     def function(self, z: Tensor) -> Tensor:
         import torch
@@ -42,6 +46,9 @@ class Sigmoid(NumericActivation):
 
     kind: Literal["sigmoid"] = "sigmoid"
 
+    def outline(self) -> Growth:
+        return Growth()
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -61,6 +68,9 @@ class Softplus(NumericActivation):
     """`log(1 + exp(z))`."""
 
     kind: Literal["softplus"] = "softplus"
+
+    def outline(self) -> Growth:
+        return Growth(order=1)
 
     def function(self, z: Tensor) -> Tensor:
         import torch
@@ -83,6 +93,9 @@ class Silu(NumericActivation):
 
     kind: Literal["silu"] = "silu"
 
+    def outline(self) -> Growth:
+        return Growth(order=1)
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -102,6 +115,9 @@ class Mish(NumericActivation):
     """`z tanh(log(1 + exp(z)))` (Misra, 2019)."""
 
     kind: Literal["mish"] = "mish"
+
+    def outline(self) -> Growth:
+        return Growth(order=1)
 
     def function(self, z: Tensor) -> Tensor:
         import torch
@@ -128,6 +144,9 @@ class Elu(NumericActivation):
     alpha: Real = 1.0
     """Where it tends to for negative z, times -1; also the slope left of 0."""
 
+    def outline(self) -> Growth:
+        return Growth(order=1)
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -146,6 +165,9 @@ class Selu(NumericActivation):
     Klambauer et al., "Self-normalizing neural networks" (2017)."""
 
     kind: Literal["selu"] = "selu"
+
+    def outline(self) -> Growth:
+        return Growth(order=1)
 
     def function(self, z: Tensor) -> Tensor:
         import torch

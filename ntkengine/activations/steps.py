@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ntkengine.activations.angle import Angle, angle
 from ntkengine.activations.base import Activation
+from ntkengine.first_layer import PiecewisePolynomial
 from ntkengine.joint import Joint
 from ntkengine.spec import spec
 from ntkengine.state import Dual
@@ -50,6 +51,9 @@ class Sign(Activation):
 
     kind: Literal["sign"] = "sign"
 
+    def outline(self) -> PiecewisePolynomial:
+        return PiecewisePolynomial(kinks=(0.0,), coefficients=((-1.0,), (1.0,)))
+
     def function(self, z: Tensor) -> Tensor:
         import torch
 
@@ -76,6 +80,9 @@ class RectifiedMonomial(Activation):
     kind: Literal["rectified_monomial"] = "rectified_monomial"
     degree: Annotated[int, Field(ge=0, le=20, strict=True)]
     """The power. At obtuse angles the dual is small, and right to rounding of the dual at angle 0."""
+
+    def outline(self) -> PiecewisePolynomial:
+        return PiecewisePolynomial(kinks=(0.0,), coefficients=((0.0,), (*[0.0] * self.degree, 1.0)))
 
     def function(self, z: Tensor) -> Tensor:
         import torch

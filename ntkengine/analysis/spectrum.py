@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +27,8 @@ NOT_A_GRAM_MATRIX = Diagnostics(symmetric=False, lambda_min=None, condition_numb
 
 
 def diagnose(kernel: Tensor, *, entry_error: float = 0.0) -> Diagnostics:
-    """Diagnostics of a kernel of shape (n, n); or (n, n, k, k), read as one (n k, n k) matrix; or (n, n, k),
-    read as the k diagonal blocks of one.
+    """Diagnostics of a kernel of shape (n, n); or (n, n, k, k), read as one (n k, n k) matrix, as are the
+    axes (n, n, H, H, W, W) of positions; or (n, n, k), read as the k diagonal blocks of one.
 
     Raises:
         NumericalError: an eigenvalue is below `-n max(eps, entry_error) lambda_max`, which the stated
@@ -53,8 +54,12 @@ def diagnose(kernel: Tensor, *, entry_error: float = 0.0) -> Diagnostics:
 
 
 def as_blocks(kernel: Tensor) -> Tensor:
-    """The diagonal blocks (blocks, rows, rows) of a kernel's Gram matrix over (input, output)."""
-    n, _, *outputs = kernel.shape
-    if len(outputs) == 2:
-        return kernel.transpose(1, 2).reshape(1, n * outputs[0], n * outputs[0])
-    return kernel.reshape(n, n, -1).permute(2, 0, 1)
+    """The diagonal blocks (blocks, rows, rows) of a kernel's Gram matrix over inputs and, where they come in
+    pairs of axes, positions and outputs; a single last axis counts blocks."""
+    n, _, *axes = kernel.shape
+    blocks = axes[-1] if len(axes) % 2 else 1
+    pairs = len(axes) // 2
+    order = [2 * i + side for side in (0, 1) for i in range(pairs + 1)]
+    square = kernel.reshape(*kernel.shape[: 2 * pairs + 2], blocks).permute(-1, *order)
+    rows = n * math.prod(axes[: 2 * pairs : 2])
+    return square.reshape(blocks, rows, rows)

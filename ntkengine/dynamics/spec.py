@@ -16,7 +16,7 @@ from ntkengine.errors import SpecError, located
 from ntkengine.layer import Site
 from ntkengine.model import Model
 from ntkengine.spec import Count, NonNegative, NonNegativeInt, Positive, spec
-from ntkengine.weights import check_start
+from ntkengine.weights import check_not_random, check_start
 
 GRADIENT_OVERHEAD = 2e7  # what a gradient costs besides its arithmetic, in flops' worth of time
 
@@ -162,6 +162,8 @@ class RunSpec:
         with located("/data"):
             self.data.check(site.known_size(site.out_shape))
         check_start(site, self.seed, self.weights)
+        with located("/model"):
+            check_not_random(site)
         seen: set[str] = set()
         for index, record in enumerate(self.record):
             with located(f"/record/{index}"):

@@ -16,6 +16,14 @@ class Growth:
     order: int = 0
     rate: float = 0.0
 
+    @property
+    def growth(self) -> Growth:
+        return self
+
+    @property
+    def pieces(self) -> None:
+        return None
+
 
 @dataclass(frozen=True)
 class Preactivation:

@@ -25,6 +25,14 @@ class PiecewisePolynomial:
     coefficients: tuple[tuple[float, ...], ...]
 
     @property
+    def growth(self) -> Growth:
+        return Growth(order=self.degree)
+
+    @property
+    def pieces(self) -> PiecewisePolynomial:
+        return self
+
+    @property
     def degree(self) -> int:
         return max(map(len, self.coefficients)) - 1
 

@@ -38,7 +38,8 @@ class Dropout(WithoutTensors):
         return False
 
     def place(self, at: Position) -> Site:
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape)
+        random = self._kept() < 1.0
+        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape, random=random)
 
     def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
         from torch.nn.functional import dropout

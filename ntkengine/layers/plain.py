@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from ntkengine.data import NumbersField
+from pydantic import BeforeValidator, Field
+
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.layer import FixedMap, Part, Position, Site
 from ntkengine.positions import Extent, Needs
-from ntkengine.spec import spec
+from ntkengine.spec import Real, spec
 from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def as_lists(value: Any) -> Any:
+    """Nested lists of an array."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+Matrix = Annotated[tuple[tuple[Real, ...], ...], BeforeValidator(as_lists), Field(min_length=1)]
 
 
 @spec
@@ -47,7 +56,7 @@ class Aggregate(FixedMap):
     """
 
     kind: Literal["aggregate"] = "aggregate"
-    pattern: NumbersField
+    pattern: Matrix
     """The matrix (P, P) of the graph, such as its normalised adjacency; P positions, row by row."""
 
     is_linear: ClassVar[bool] = True
@@ -55,9 +64,10 @@ class Aggregate(FixedMap):
     def place(self, at: Position) -> Site:
         axes = [axis for axis in at.shape[:-1] if axis is not None]
         positions = math.prod(axes)
-        if not axes or self.pattern.shape != (positions, positions):
+        sizes = {len(self.pattern), *map(len, self.pattern)}
+        if not axes or sizes != {positions}:
             raise SpecError(
-                f"{at.path}: the pattern has shape {self.pattern.shape}, the input {positions} positions "
+                f"{at.path}: the pattern has {len(self.pattern)} rows, the input {positions} positions "
                 f"(its shape is (n, {', '.join(map(str, at.shape))}))",
                 pointer=f"{pointer_of(at.path)}/pattern",
                 hint="give inputs of shape (n, nodes, features) and a pattern of shape (nodes, nodes)",

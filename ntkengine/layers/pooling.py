@@ -30,7 +30,7 @@ from ntkengine.layers.windows import (
 )
 from ntkengine.positions import Extent, Needs
 from ntkengine.spec import spec
-from ntkengine.state import KernelState, Linear
+from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ class LinearPool(Pool):
         axes = self.axes(site)
         factors = self._factors(axes, state.nngp.pair)
         pairs = factors[:, None] * factors
-        return mixed(state, lambda moment, leading: pooled_sum(moment, leading, axes).mul_(pairs))
+        return state.mixed(lambda moment, leading: pooled_sum(moment, leading, axes).mul_(pairs))
 
     def _factors(self, axes: Sequence[Axis], like: Tensor) -> Tensor:
         """The factor of each output position."""
@@ -176,7 +176,7 @@ class GlobalPool(FixedMap):
 
     @final
     def moments(self, site: Site, state: KernelState) -> KernelState:
-        return mixed(state, lambda moment, _: self.over(moment, (-2, -1)))
+        return state.mixed(lambda moment, _: self.over(moment, (-2, -1)))
 
 
 @spec
@@ -239,9 +239,3 @@ def equal_positions_mean(moment: Tensor, leading: int) -> Tensor:
 def all_positions(wanted: Needs) -> Needs:
     """What a map that mixes positions needs."""
     return Needs(Extent.FULL, Extent.FULL if wanted.within else Extent.NONE)
-
-
-def mixed(state: KernelState, linear: Linear) -> KernelState:
-    """The state after a map that mixes positions: Gaussian features stay so; cumulants of others would need
-    those of more than two positions."""
-    return replace(state.mixed(linear), cumulants=None)

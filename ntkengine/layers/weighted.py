@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ntkengine.blocks import Derivatives
+from ntkengine.first_layer import Preactivation
 from ntkengine.graded import ONE, ZERO, Power, Size, times
 from ntkengine.joint import CumulantRule
 from ntkengine.laws import AnyLaw, Law, Normal
@@ -20,7 +21,7 @@ from ntkengine.layer import Layer, Part, Position, RowStreams, Shape, Site
 from ntkengine.parameterizations import AnyParameterization
 from ntkengine.positions import between, one_axis, row_by_row
 from ntkengine.spec import Count, NonNegative, spec
-from ntkengine.state import Cumulants, KernelState, SinceFork
+from ntkengine.state import Cumulants, FirstLayer, KernelState, SinceFork
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,6 +169,7 @@ class Weighted(Layer):
                 "check b_placement and the parameterization of this layer",
             )
         cumulants = self._cumulants(site, state, n, summands)
+        first = None if cumulants is None or state.spatial else self._first_layer(site, n, summands)
         return replace(
             state,
             nngp=nngp,
@@ -177,6 +179,7 @@ class Weighted(Layer):
             gaussian=cumulants is None,
             since_fork=SinceFork.FRESH,
             cumulants=cumulants,
+            first=first,
             det=state.affine_determinant(forward, (shift, bias[1])),
         )
 
@@ -211,6 +214,20 @@ class Weighted(Layer):
                 "use more degrees of freedom (df above that order) or another law",
             )
         return value
+
+    def _first_layer(self, site: Site, n: Size, summands: Summands | None) -> FirstLayer | None:
+        """The laws themselves, where the weights multiply known numbers."""
+        if summands is None:
+            return None
+        weight, _ = times(self.weight_multiplier(site, n), n.power(-site.scaling.b))
+        W_law, W_scale = self._law(site, "W")
+        b_law, b_scale = self._law(site, "b")
+        bias = self.bias_multiplier(site, n)[0]
+        biased = self.b_std is not None
+        layer = Preactivation(
+            W_law, weight * W_scale, b_law if biased else None, bias * b_scale if biased else 0.0
+        )
+        return FirstLayer(layer, *summands())
 
     def _cumulants(
         self, site: Site, state: KernelState, n: Size, summands: Summands | None

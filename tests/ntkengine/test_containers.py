@@ -143,5 +143,5 @@ def test_aggregation_over_a_graph() -> None:
     plain.load_state_dict({"layers.0.W": network.state_dict()["layers.1.W"], "layers.0.b": torch.zeros(8)})
     b = network.state_dict()["layers.1.b"]
     assert_close(network(x), plain(torch.einsum("pq,nqc->npc", torch.as_tensor(pattern), x)) + 0.3 * b)
-    with pytest.raises(SpecError, match="pattern has shape"):
+    with pytest.raises(SpecError, match="pattern has 3 rows"):
         model([{"kind": "aggregate", "pattern": pattern}, dense()]).place((4, 4))

@@ -174,7 +174,6 @@ def test_numbers_of_the_standard_parameterization() -> None:
 @pytest.mark.parametrize(
     ("layers", "fields", "path"),
     [
-        ([ONE[0] | {"W_law": UNIFORM}, {"kind": "relu"}, ONE[2]], {}, "layers.1"),
         (
             [
                 ONE[0],
@@ -190,7 +189,6 @@ def test_numbers_of_the_standard_parameterization() -> None:
         ([ONE[0] | {"W_law": {"kind": "student_t", "df": 2}}, {"kind": "relu"}, ONE[2]], {}, "layers.0"),
         ([*ONE[:2], ONE[2] | {"b_placement": "inside_sum"}], {}, "layers.2"),
         ([*ONE[:2], ONE[2] | {"b_placement": "inside_sum", "b_law": {"kind": "zero"}}], {}, "layers.2"),
-        ([ONE[0] | {"W_law": UNIFORM}, {"kind": "monomial", "degree": 7}, ONE[2]], {}, "layers.1"),
         (TWO, {"parameterization": {"kind": "mean_field"}}, "layers.2"),
         (
             [*ONE[:2], {"kind": "dense", "width": 1}, {"kind": "relu"}],
