@@ -7,11 +7,15 @@ h what they read and g the derivative of output a by what they give: no Jacobian
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Shares = Mapping[str, float]  # weights of a layer's tensors, by name
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Contraction, Derivatives, Sums
+from ntkengine.blocks import Contraction, Derivatives, Shares, Sums
 from ntkengine.errors import SpecError, UnsupportedError, pointer_of
 from ntkengine.laws import Law
 from ntkengine.parameterizations import Parameterization, Role, Scaling
@@ -95,12 +95,15 @@ class Site:
             )
         return size
 
-    def rate(self) -> float:
-        """The factor N^-c on this layer's learning rate, N the hidden width that it touches."""
-        if self.role is None or self.scaling.c == 0:
+    def rate(self, tensor: str) -> float:
+        """The factor N^-c on the learning rate of a tensor of this layer, N the hidden width it touches."""
+        c, of_bias = self.scaling.c, self.scaling.c_bias
+        if tensor == "b" and of_bias is not None:
+            c = of_bias
+        if self.role is None or c == 0:
             return 1.0
         shape = self.out_shape if self.role is Role.INPUT else self.in_shape
-        return 1.0 if self.only else float(self.known_size(shape)) ** -float(self.scaling.c)
+        return 1.0 if self.only else float(self.known_size(shape)) ** -float(c)
 
     def unsupported(self, what: str, hint: str) -> UnsupportedError:
         return UnsupportedError(f"{self.path}: {what}", pointer=pointer_of(self.path), hint=hint)
@@ -158,9 +161,10 @@ class Layer(ABC):
 
     @abstractmethod
     def structured_block(
-        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
+        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
     ) -> Tensor:
-        """The layer's share of the empirical NTK from its inputs and output derivatives."""
+        """The layer's share of the empirical NTK from its inputs and output derivatives, that of each of its
+        tensors times its weight."""
 
 
 class WithoutTensors(Layer):
@@ -180,7 +184,7 @@ class WithoutTensors(Layer):
 
     @final
     def structured_block(
-        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
+        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
     ) -> Tensor:
         raise NotImplementedError("a layer without tensors has no share in the NTK")
 

@@ -73,8 +73,12 @@ class Network(nn.Module):
                 yield path, module
 
     def rates(self) -> dict[str, float]:
-        """The factor N^-c on the learning rate of each trained layer, by path."""
-        return {path: module.site.rate() for path, module in self.trained_layers()}
+        """The factor N^-c on the learning rate of each trained tensor, by name."""
+        return {
+            f"{path}.{name}": module.site.rate(name)
+            for path, module in self.trained_layers()
+            for name, _ in module.named_parameters(recurse=False)
+        }
 
 
 def build(site: Site, tensors: Mapping[str, Tensor], scale: float, start: str) -> Network:

@@ -35,6 +35,7 @@ class Scaling:
     a: Fraction = Fraction(0)
     b: Fraction = Fraction(0)
     c: Fraction = Fraction(0)
+    c_bias: Fraction | None = None  # of a bias outside the scaling, where it is another one
     multiplier: float = 1.0
     law_factor: float = 1.0
     std_scales_law: bool = False  # W_std and b_std are initial scales, not part of the function
@@ -102,8 +103,9 @@ class MuP(Parameterization):
     """Maximal update: every layer learns features at every width, and outputs move by O(1) in O(1) time.
 
     a = 1/2, 1/2, 1 (input, hidden, read-out) and b = 0. Rates: c = -1 in every layer under gradient descent
-    and gradient flow; c = 0, 1/2, 0 under Adam. With one hidden layer `sgd` is the mean-field table with
-    `lr_scale` = `width`. Exponents of the input layer are of the data's dimension, not of the width.
+    and gradient flow; c = 0, 1/2, 0 under Adam. Biases that are not scaled have c = -1, -1, 0, and 0 under
+    Adam. With one hidden layer and no such read-out bias `sgd` is the mean-field table with `lr_scale` =
+    `width`. Exponents of the input layer are of the data's dimension, not of the width.
 
     Source: Yang and Hu (2021), table 1, shifted to b = 0 by their symmetry (a, b, c) -> (a + t, b - t,
     c - 2t); Yang et al., "Tensor Programs V" (2022), table 8, shifted by that of Adam, (a + t, b - t, c - t).
@@ -114,10 +116,11 @@ class MuP(Parameterization):
     """What the learning rates are for: `sgd` for gradient descent and gradient flow, or `adam`."""
 
     def table(self) -> dict[Role, Scaling]:
-        one = Fraction(1)
-        rates = {"sgd": (-one, -one, -one), "adam": (Fraction(0), HALF, Fraction(0))}[self.optimizer]
-        multipliers = (HALF, HALF, one)
-        return {role: Scaling(a=a, c=c) for role, a, c in zip(Role, multipliers, rates, strict=True)}
+        one, zero = Fraction(1), Fraction(0)
+        weights = {"sgd": (-one, -one, -one), "adam": (zero, HALF, zero)}[self.optimizer]
+        biases = {"sgd": (-one, -one, zero), "adam": (zero, zero, zero)}[self.optimizer]
+        columns = zip(Role, (HALF, HALF, one), weights, biases, strict=True)
+        return {role: Scaling(a=a, c=c, c_bias=c_bias) for role, a, c, c_bias in columns}
 
 
 Exponent = Annotated[float, Field(ge=-10, le=10, strict=True)]

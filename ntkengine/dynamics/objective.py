@@ -35,10 +35,7 @@ class Objective:
         self._tensors = list(network.trained().values())
         rates = network.rates()
         self._rates = torch.cat(
-            [
-                torch.full_like(p, rates[name.rpartition(".")[0]]).flatten()
-                for name, p in network.trained().items()
-            ]
+            [torch.full_like(p, rates[name]).flatten() for name, p in network.trained().items()]
         )
 
     def theta(self) -> Tensor:

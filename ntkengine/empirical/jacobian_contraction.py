@@ -46,7 +46,5 @@ class JacobianContraction(Implementation):
     def contract(
         self, network: Network, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
     ) -> Tensor:
-        tensors = (
-            weights[name.rpartition(".")[0]] * contraction.product(left[name], right[name]) for name in left
-        )
+        tensors = (weights[name] * contraction.product(left[name], right[name]) for name in left)
         return sum_in_place(tensors)

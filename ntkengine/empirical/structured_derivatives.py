@@ -97,14 +97,13 @@ class StructuredDerivatives(Implementation):
         self, network: Network, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
     ) -> Tensor:
         layers = (
-            weights[path]
-            * module.site.layer.structured_block(
-                module.site, left.layers[path], right.layers[path], contraction
+            module.site.layer.structured_block(
+                module.site, left.layers[path], right.layers[path], contraction, under(path, weights)
             )
             for path, module in blocks(network)
         )
         tensors = (
-            weights[name.rpartition(".")[0]] * contraction.product(left.tensors[name], right.tensors[name])
+            weights[name] * contraction.product(left.tensors[name], right.tensors[name])
             for name in left.tensors
         )
         return sum_in_place(each for group in (layers, tensors) for each in group)
@@ -115,6 +114,12 @@ def blocks(network: Network) -> list[tuple[str, LayerModule]]:
     return [
         (path, module) for path, module in network.trained_layers() if module.site.layer.sums(module.site)
     ]
+
+
+def under(path: str, weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights of one layer's tensors."""
+    split = ((name.rpartition("."), weight) for name, weight in weights.items())
+    return {tensor: weight for (layer, _, tensor), weight in split if layer == path}
 
 
 def tensor_count(site: Site) -> int:

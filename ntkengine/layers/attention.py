@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Contraction, Derivatives, Sums
+from ntkengine.blocks import Contraction, Derivatives, Shares, Sums
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.graded import ZERO, Graded
 from ntkengine.laws import Normal
@@ -257,7 +257,7 @@ class Attention(Layer):
         return None
 
     def structured_block(
-        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction
+        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
     ) -> Tensor:
         raise NotImplementedError("the share of attention depends on more than its inputs and derivatives")
 

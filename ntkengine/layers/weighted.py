@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntkengine.blocks import Derivatives
+from ntkengine.blocks import Derivatives, Shares
 from ntkengine.first_layer import Preactivation
 from ntkengine.graded import ONE, ZERO, Power, Size, times
 from ntkengine.joint import CumulantRule
@@ -98,6 +98,9 @@ class Weighted(Layer):
 
     def placed(self, at: Position, out_shape: Shape) -> Site:
         """The site of this layer, with that output shape."""
+        scaling = at.scaling(self.parameterization)
+        if PLACEMENT[self.b_placement] is not None:  # a scaled bias moves as the weights do
+            scaling = replace(scaling, c_bias=None)
         return Site(
             layer=self,
             path=at.path,
@@ -106,7 +109,7 @@ class Weighted(Layer):
             role=at.role,
             only=at.only,
             starts_at_zero=self.W_law.variance == 0,
-            scaling=at.scaling(self.parameterization),
+            scaling=scaling,
         )
 
     @final
@@ -188,11 +191,11 @@ class Weighted(Layer):
         g = sides.g.reshape(*sides.g.shape[:2], -1, sides.g.shape[-1])
         return Derivatives(self.read(site, sides.h), g)
 
-    def squares(self, site: Site) -> tuple[float, float]:
-        """The squared multipliers of W and b; 0 without bias."""
+    def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
+        """The squared multipliers of W and b, times their weights; 0 without bias."""
         n = Size(self.fan_in(site))
-        bias = 0.0 if self.b_std is None else self.bias_multiplier(site, n)[0]
-        return self.weight_multiplier(site, n)[0] ** 2, bias**2
+        bias = 0.0 if self.b_std is None else self.bias_multiplier(site, n)[0] ** 2 * weights["b"]
+        return self.weight_multiplier(site, n)[0] ** 2 * weights["W"], bias
 
     def _law(self, site: Site, tensor: str) -> tuple[Law, float]:
         """The law of a tensor's entries and the factor on it, without the power of n."""

@@ -59,7 +59,7 @@ def test_networks_that_draw_in_every_pass_are_no_functions() -> None:
     with pytest.raises(UnsupportedError, match=r"layers\.2: dropout draws anew"):
         from_jsonable(RunSpec, run).check()
     compute_kernel(spec(layers, {"kind": "infinite"}))
-    tested = [*layers[:2], layers[2] | {"mode": "test"}, READOUT]
+    tested = [*layers[:2], {"kind": "dropout", "keep_rate": 0.8, "mode": "test"}, READOUT]
     compute_kernel(spec(tested, {"kind": "empirical"}))
 
 

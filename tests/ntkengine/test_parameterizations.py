@@ -50,12 +50,12 @@ def test_one_hidden_layer_is_mean_field() -> None:
     assert {role: table(mup())[role] for role in mean_field} == mean_field
 
 
-@pytest.mark.parametrize("b_placement", ["outside", "scaled"])
-def test_kernels_with_one_hidden_layer_are_those_of_mean_field(b_placement: str) -> None:
+def test_kernels_with_one_hidden_layer_are_those_of_mean_field() -> None:
+    """With the read-out's bias inside the scaling; outside of it muP trains it at the plain rate."""
     layers = [
         {"kind": "dense", "width": 7, "W_std": 1.3, "b_std": 0.4},
         ERF,
-        {"kind": "dense", "width": 2, "b_std": 0.3, "b_placement": b_placement},
+        {"kind": "dense", "width": 2, "b_std": 0.3, "b_placement": "scaled"},
     ]
     ours, theirs = model(layers, parameterization=mup()), model(layers, parameterization=MEAN_FIELD)
     for name in ("nngp", "ntk", "scaling"):
@@ -124,10 +124,7 @@ def test_sgd_is_the_table_of_yang_and_hu() -> None:
 
 def optimizer_of(network: Network, kind: Callable[..., Any], eta: float, **options: Any) -> Any:
     """A torch optimizer with the spec's learning rates."""
-    groups = [
-        {"params": [p], "lr": eta * network.rates()[name.rpartition(".")[0]]}
-        for name, p in network.trained().items()
-    ]
+    groups = [{"params": [p], "lr": eta * network.rates()[name]} for name, p in network.trained().items()]
     return kind(groups, **options)
 
 
@@ -194,3 +191,16 @@ def test_features_move_by_the_same_at_every_width(
         for n in widths
     ]
     assert np.polyfit(np.log(widths), np.log(moved), 1)[0] == pytest.approx(slope, abs=0.05)
+
+
+@pytest.mark.parametrize(("optimizer", "expected"), [("sgd", (64, 64, 1)), ("adam", (1, 1, 1))])
+def test_rates_of_biases(optimizer: str, expected: tuple[int, ...]) -> None:
+    """A read-out bias outside the scaling is trained at the plain rate, or it would move the outputs by N."""
+    hidden = {"kind": "dense", "width": 64, "b_std": 0.4}
+    layers = [hidden, ERF, hidden, ERF, {"kind": "dense", "width": 1, "b_std": 0.3}]
+    network = model(layers, parameterization=mup(optimizer)).network((3,), seed=0)
+    rates = network.rates()
+    assert tuple(rates[f"layers.{i}.b"] for i in (0, 2, 4)) == expected
+    if optimizer == "sgd":
+        largest = float(torch.linalg.eigvalsh(empirical_ntk(network, X, with_rates=True))[-1])
+        assert largest < 20.0

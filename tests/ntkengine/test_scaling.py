@@ -289,8 +289,7 @@ def relative_change(spec: Model, seed: int) -> float:
     start = empirical_ntk(network, x)
     step = 0.3 / float(torch.linalg.eigvalsh(empirical_ntk(network, x, with_rates=True))[-1])
     groups = [
-        {"params": [tensor], "lr": step * network.rates()[name.rpartition(".")[0]]}
-        for name, tensor in network.trained().items()
+        {"params": [tensor], "lr": step * network.rates()[name]} for name, tensor in network.trained().items()
     ]
     optimizer = torch.optim.SGD(groups)
     for _ in range(100):

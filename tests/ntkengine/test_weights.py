@@ -80,6 +80,8 @@ def test_rates() -> None:
         parameterization={"kind": "abc", "input": {"c": 1}, "hidden": {"c": -1}, "readout": {"c": 0.5}},
     )
     rates = spec.network((4,)).rates()
-    assert rates == {"layers.0": 1 / 9, "layers.2": 9.0, "layers.4": 7**-0.5}
+    expected = {"layers.0": 1 / 9, "layers.2": 9.0, "layers.4": 7**-0.5}
+    assert rates == {name: expected[name.rpartition(".")[0]] for name in rates}
+    assert len(rates) == 6
     alone = model([LAYERS[0]], parameterization={"kind": "mean_field", "lr_scale": "width"})
-    assert alone.network((4,)).rates() == {"layers.0": 1.0}  # no hidden width
+    assert alone.network((4,)).rates() == {"layers.0.W": 1.0, "layers.0.b": 1.0}  # no hidden width
