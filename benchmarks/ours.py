@@ -24,7 +24,7 @@ def main(name: str, out: str = "") -> None:
     except UnsupportedError as refused:
         print(json.dumps({"not_yet": str(refused)}))
     else:
-        measure(lambda: infinite_kernel(model, x), lambda kernel: kernel.ntk.numpy(), out)
+        measure(lambda: infinite_kernel(model, x, get=("ntk",)), lambda kernel: kernel.ntk.numpy(), out)
 
 
 if __name__ == "__main__":

@@ -59,8 +59,10 @@ class Graded:
 
     def scaled(self, factor: float, power: Fraction = ZERO) -> Graded:
         """The term times `factor N^power`."""
-        values = self.values if factor == 1 else tuple(value * factor for value in self.values)
-        return Graded(values, self.power + power, self.vanishes or factor == 0)
+        same = factor == 1 or self.vanishes
+        values = self.values if same else tuple(value * factor for value in self.values)
+        raised = self.power + power if power else self.power
+        return Graded(values, raised, self.vanishes or factor == 0)
 
     def times(self, other: Graded) -> Graded:
         """The product, on the sets of pairs that both have."""
@@ -86,4 +88,5 @@ class Graded:
 
 def times(*powers: Power) -> Power:
     """The product of factors and powers of N."""
-    return math.prod(p[0] for p in powers), sum((p[1] for p in powers), ZERO)
+    exponents = [p[1] for p in powers if p[1]]  # adding fractions takes longer than all the rest
+    return math.prod(p[0] for p in powers), sum(exponents[1:], exponents[0]) if exponents else ZERO

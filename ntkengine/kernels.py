@@ -70,10 +70,10 @@ class Infinite:
     def compute(self, model: Model, x1: Tensor, x2: Tensor | None) -> Answer:
         from ntkengine.infinite import infinite_kernel
 
-        kernel = infinite_kernel(model, x1, x2, widths=self.widths)
+        kernel = infinite_kernel(model, x1, x2, get=self.get, widths=self.widths)
         k = model.place(tuple(x1.shape[1:])).out_shape[-1]
         kernels: dict[str, Tensor] = {
-            name: spread(getattr(kernel, name), self.outputs, k) for name in self.get
+            name: spread(kernel.kernels[name], self.outputs, k) for name in self.get
         }
         plain_rounding = 100 * np.finfo(x1.numpy(force=True).dtype).eps
         bound = kernel.entry_error if kernel.entry_error > plain_rounding else 0.0

@@ -126,7 +126,9 @@ class KernelState:
     first: FirstLayer | None = None  # where these are weighted sums of known numbers
     precision: Precision | None = None  # of quadrature over a first layer, once it is chosen
     det: Tensor | None = None  # of paired rows, q11 q22 - q12^2 without cancellation
-    nearness: float = 0.0  # pairs whose cosine is within this of 1 or -1 are looked for, once
+    nearness: float = (
+        0.0  # pairs with a cosine within this of 1 or -1 are looked for, at the first activation
+    )
     near: Near | None = None  # those pairs
     method: Method = "closed_form"  # the least exact of those by which expectations were taken
     probing: bool = False  # measure what an error in coincident pairs becomes
@@ -213,6 +215,8 @@ class KernelState:
     def trimmed(self, needs: Needs) -> KernelState:
         """The state without covariances that nothing needs."""
         full = 3 if self.paired else 4
+        if all(kept <= needed for kept, needed in zip(self.extents, needs, strict=True)):
+            return self
 
         def trim(graded: Graded) -> Graded:
             pair, own = graded.pair, graded.own if needs.within else ()
@@ -267,6 +271,7 @@ class KernelState:
             first=None,
             det=None,
             near=self.near or self._find_near(),
+            nearness=self.nearness if self.probing else 0.0,
             method=less_exact(self.method, method),
         )
 
@@ -326,7 +331,9 @@ class KernelState:
         first, second = self.variances()
         lengths = first.sqrt() * ((1.0 - self.nearness) * second.sqrt())
         near = self.nngp.pair.abs() > lengths
-        return Near(*(near.triu(1) if self.symmetric else near).nonzero(as_tuple=True))
+        if self.symmetric:
+            near = near.triu_(1)
+        return Near(*near.nonzero(as_tuple=True)) if bool(near.any()) else None
 
     def weighted(self, share: float) -> KernelState:
         """The state with every moment times a constant."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -34,13 +34,22 @@ class InfiniteKernel:
     block is `ntk I_k`. Each is the coefficient of its power of the width N, as `scaling` says.
     A network that ends with spatial axes (H, W) has (n1, n2, H, H, W, W)."""
 
-    nngp: Tensor
-    ntk: Tensor
+    kernels: Mapping[Name, Tensor]  # those that were asked for
     scaling: WidthScaling
     method: Method
     entry_error: float  # bounds the error of any entry beyond rounding, relative to the largest entry
     warnings: tuple[str, ...]
     plan: TilePlan
+
+    @property
+    def nngp(self) -> Tensor:
+        """The covariance of the outputs over initialisations."""
+        return self.kernels["nngp"]
+
+    @property
+    def ntk(self) -> Tensor:
+        """The neural tangent kernel."""
+        return self.kernels["ntk"]
 
 
 def infinite_kernel(
@@ -48,6 +57,7 @@ def infinite_kernel(
     x1: Tensor,
     x2: Tensor | None = None,
     *,
+    get: tuple[Name, ...] = ("nngp", "ntk"),
     widths: Widths = "limit",
     budget: int = MEMORY_BUDGET,
 ) -> InfiniteKernel:
@@ -56,6 +66,7 @@ def infinite_kernel(
     Args:
         x1: inputs (n1, d), or with spatial axes (n1, H, W, C).
         x2: inputs (n2, ...); None is x1 with itself, which is symmetric to the last bit.
+        get: which kernels are kept.
         widths: `limit`; or `as_given`: the same recursion with the widths as numbers, which is what
             neural-tangents returns for the standard parameterization.
         budget: bytes that may be held, the result included.
@@ -76,10 +87,10 @@ def infinite_kernel(
     >>> (720 * infinite_kernel(model, x).ntk).round().tolist()
     [[1073.0, 113.0], [113.0, 1073.0]]
     """
-    work = Work.of(model, x1, x2, widths)
+    work = Work.of(model, x1, x2, widths, get)
     plan = work.plan(budget)
-    kernels = gram(work.block, work.entries(), plan)
-    return work.answer(spatial(kernels["nngp"], work.axes), spatial(kernels["ntk"], work.axes), plan)
+    found = gram(work.block, work.entries(), plan)
+    return work.answer({name: spatial(found[name], work.axes) for name in get}, plan)
 
 
 def infinite_gram(
@@ -88,6 +99,7 @@ def infinite_gram(
     x2: Tensor | None = None,
     *,
     directory: Path,
+    get: tuple[Name, ...] = ("nngp", "ntk"),
     widths: Widths = "limit",
     budget: int = MEMORY_BUDGET,
     key: str = "",
@@ -108,7 +120,7 @@ def infinite_gram(
 
     Other arguments and errors as in `infinite_kernel`; also `Cancelled`, and ResourceError for a full disk.
     """
-    work = Work.of(model, x1, x2, widths)
+    work = Work.of(model, x1, x2, widths, get)
     plan = work.plan(budget, in_memory=False)
     return gram_to_store(
         work.block, work.entries(), plan, directory, key=key, progress=progress, cancelled=cancelled
@@ -129,17 +141,18 @@ class Work:
     model: Model
     x1: Tensor
     x2: Tensor | None
+    get: tuple[Name, ...]
     fold: Fold
     probe: Probe
     errors: Errors = field(default_factory=Errors)
 
     @classmethod
-    def of(cls, model: Model, x1: Tensor, x2: Tensor | None, widths: Widths) -> Work:
+    def of(cls, model: Model, x1: Tensor, x2: Tensor | None, widths: Widths, get: tuple[Name, ...]) -> Work:
         """Place the model and probe its rules."""
         in_shape = tuple(x1.shape[1:])
         site = model.place(in_shape) if widths == "limit" else model.check_finite(in_shape)
         fold = Fold(site, symbolic=widths == "limit")
-        return cls(model, x1, x2, fold, fold.probe(x1))
+        return cls(model, x1, x2, get, fold, fold.probe(x1))
 
     @property
     def site(self) -> Site:
@@ -154,7 +167,7 @@ class Work:
         """What is kept of a pair of inputs."""
         positions = (math.prod(self.axes),) * 2 if self.axes else ()
         dtype: Literal["float32", "float64"] = "float32" if self.x1.element_size() == 4 else "float64"
-        return {name: Entry(positions, dtype, exchanged) for name in ("nngp", "ntk")}
+        return {name: Entry(positions, dtype, exchanged) for name in self.get}
 
     def plan(self, budget: int, *, in_memory: bool = True) -> TilePlan:
         """Blocks that fit the cache and the budget."""
@@ -164,7 +177,9 @@ class Work:
         full = self.fold.needs().between == Extent.FULL
         numbers = positions**2 if full else positions
         n1, n2 = len(self.x1), None if self.x2 is None else len(self.x2)
-        small = n1 * (n2 or n1) * numbers <= SMALL
+        pairs = n1 * (n2 or n1) * numbers
+        small = pairs <= SMALL
+        block = min(SMALL, max(pairs // 9, SMALL // 4))  # enough of them to share
         return plan_tiles(
             self.entries(),
             n1,
@@ -173,7 +188,7 @@ class Work:
             bytes_per_row=math.prod(self.x1.shape[1:]) * self.x1.element_size(),
             budget=budget,
             in_memory=in_memory,
-            cache=SMALL * WORKING_ARRAYS * self.x1.element_size(),
+            cache=block * WORKING_ARRAYS * self.x1.element_size(),
             workers=1 if small else torch.get_num_threads(),
             threads=torch.get_num_threads() if small else 1,
         )
@@ -187,23 +202,22 @@ class Work:
             state = self.fold.block(self.x1[rows], other, self.probe.nearness)
         self.errors.largest.append(max(state.nngp_error, state.ntk_error))
         scale = self.model.output_scale**2
-        nngp = state.nngp_pair().scaled(scale)
+        kernels = {"nngp": state.nngp_pair().scaled(scale), "ntk": state.ntk.scaled(scale)}
         if self.model.initial_function != "raw":
-            nngp = nngp.scaled(0.0)
-        return {"nngp": nngp.pair, "ntk": state.ntk.scaled(scale).pair}
+            kernels["nngp"] = kernels["nngp"].scaled(0.0)
+        return {name: kernels[name].pair for name in self.get}
 
-    def answer(self, nngp: Tensor, ntk: Tensor, plan: TilePlan) -> InfiniteKernel:
+    def answer(self, kernels: Mapping[Name, Tensor], plan: TilePlan) -> InfiniteKernel:
         """The kernels with what is known of them."""
         warnings = []
         if self.model.initial_function != "raw":
             warnings.append(f"a {self.model.initial_function} network starts at f = 0: its NNGP is zero")
-        if not bool(ntk.any()):
+        if not bool(self.probe.end.ntk.pair.any()):
             warnings.append("the NTK is zero on every pair: no trained tensor moves the outputs at the start")
         end = self.probe.end
         scaling = width_scaling(self.site, end.nngp.power, end.ntk.power)
         return InfiniteKernel(
-            nngp=nngp,
-            ntk=ntk,
+            kernels=kernels,
             scaling=scaling,
             method=end.method,
             entry_error=max(self.probe.nngp_error, self.probe.ntk_error, *self.errors.largest),
