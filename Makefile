@@ -41,7 +41,7 @@ bench: $(VENV)/installed-run ## what it costs, beside neural-tangents; BENCH="--
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean: ## remove the environment and every cache
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone: its index may be another one, and an open range would fetch its largest build.

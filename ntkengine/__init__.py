@@ -64,8 +64,15 @@ from ntkengine.errors import (
     SpecError,
     UnsupportedError,
 )
-from ntkengine.infinite import InfiniteKernel, infinite_kernel
-from ntkengine.kernels import Empirical, Infinite, KernelResult, KernelSpec, compute_kernel
+from ntkengine.gram import StoredGram
+from ntkengine.infinite import (
+    InfiniteKernel,
+    MonteCarloKernel,
+    infinite_gram,
+    infinite_kernel,
+    monte_carlo_kernel,
+)
+from ntkengine.kernels import Empirical, Infinite, KernelResult, KernelSpec, MonteCarlo, compute_kernel
 from ntkengine.laws import Laplace, Normal, Rademacher, StudentT, Uniform, Zero
 from ntkengine.layers import (
     Aggregate,
@@ -148,6 +155,8 @@ __all__ = [
     "Mish",
     "Model",
     "Monomial",
+    "MonteCarlo",
+    "MonteCarloKernel",
     "MuP",
     "Normal",
     "NumericalError",
@@ -175,6 +184,7 @@ __all__ = [
     "SpecError",
     "Standard",
     "Stop",
+    "StoredGram",
     "StudentT",
     "SumPool",
     "Tanh",
@@ -185,6 +195,8 @@ __all__ = [
     "compute_kernel",
     "empirical_nngp",
     "empirical_ntk",
+    "infinite_gram",
     "infinite_kernel",
+    "monte_carlo_kernel",
     "train",
 ]

@@ -12,11 +12,11 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8000"
 
 
 def code(heading: str, language: str) -> str:
-    """The first block of code under a heading."""
+    """The code under a heading, block after block."""
     _, _, section = README.read_text().partition(f"\n## {heading}\n")
-    block = re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)
-    assert block
-    return block[1]
+    blocks = re.findall(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
+    assert blocks
+    return "\n".join(blocks)
 
 
 def example(heading: str, service: str) -> str:
@@ -37,7 +37,18 @@ def test_a_run_watched(service: str) -> None:
     assert shown.rstrip().split("event: ")[-1].startswith("finished")
 
 
+def printed(heading: str) -> str:
+    """What the Python under a heading prints."""
+    command = [sys.executable, "-c", code(heading, "python")]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
 def test_from_python() -> None:
-    command = [sys.executable, "-c", code("From Python", "python")]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    assert "[1.4903, 0.1569]" in shown
+    assert "[1.4903, 0.1569]" in printed("From Python")
+
+
+def test_layers_and_matrices_larger_than_memory() -> None:
+    assert printed("Layers, and matrices larger than memory").split("\n")[:2] == [
+        "torch.Size([16, 16])",
+        "(2, 16)",
+    ]
