@@ -55,7 +55,13 @@ from ntkengine.dynamics import (
     WeightsRecord,
     train,
 )
-from ntkengine.empirical import empirical_nngp, empirical_ntk
+from ntkengine.empirical import (
+    empirical_gram,
+    empirical_nngp,
+    empirical_ntk,
+    empirical_ntk_by_layer,
+    empirical_plan,
+)
 from ntkengine.errors import (
     Cancelled,
     EngineError,
@@ -193,8 +199,11 @@ __all__ = [
     "WeightsRecord",
     "Zero",
     "compute_kernel",
+    "empirical_gram",
     "empirical_nngp",
     "empirical_ntk",
+    "empirical_ntk_by_layer",
+    "empirical_plan",
     "infinite_gram",
     "infinite_kernel",
     "monte_carlo_kernel",

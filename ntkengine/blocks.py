@@ -75,11 +75,14 @@ def shared_block(
     Args:
         left, right: h (n, P, fan_in), g (n, k, P, width).
     """
+    import torch
+
     n1, n2, k = len(left.h), len(right.h), left.g.shape[1]
     sums = Sums(left.h.shape[1], left.h.shape[2], left.g.shape[3])
     outputs = k if contraction.left == contraction.right else k * k
     if sums.by_pairs(n1, n2, outputs) <= sums.by_jacobian(n1, n2, k, outputs):
-        return from_pairs(left, right, contraction, scales)
+        inner = torch.einsum("ipd,jqd->ijpq", left.h, right.h) * scales[0] + scales[1]
+        return from_pairs(left, right, contraction, inner)
     jacobians = [(each.g.transpose(2, 3) @ each.h[:, None]).flatten(2) for each in (left, right)]
     block = scales[0] * contraction.product(*jacobians)
     if scales[1]:
@@ -87,17 +90,14 @@ def shared_block(
     return block
 
 
-def from_pairs(
-    left: Derivatives, right: Derivatives, contraction: Contraction, scales: tuple[float, float]
-) -> Tensor:
-    """`sum_pq (c_W^2 h_p . h'_q + c_b^2) (g_p . g'_q)`: what two positions read, times what they do."""
+def from_pairs(left: Derivatives, right: Derivatives, contraction: Contraction, inner: Tensor) -> Tensor:
+    """`sum_pq inner[i, j, p, q] (g_p . g'_q)`: products of what two positions read, times what they do."""
     import torch
 
-    inner = torch.einsum("ipd,jqd->ijpq", left.h, right.h) * scales[0] + scales[1]
-    letters = f"i{contraction.left}po,j{contraction.right}qo,ijpq->ij{contraction.out}"
-    if left.h.shape[1] == 1:
+    if left.g.shape[2] == right.g.shape[2] == 1:
         outer = contraction.product(left.g[:, :, 0], right.g[:, :, 0])
         return outer * inner.reshape(*inner.shape[:2], *[1] * (outer.ndim - 2))
+    letters = f"i{contraction.left}po,j{contraction.right}qo,ijpq->ij{contraction.out}"
     return torch.einsum(letters, left.g, right.g, inner)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ntkengine.data import ArrayField, NumbersField, inputs_shape, load
-from ntkengine.empirical.implementation import Work, parameter_count
+from ntkengine.empirical.implementation import Work, layers_of, parameter_count
 from ntkengine.empirical.plan import Plan, plan
 from ntkengine.errors import NumericalError, SpecError, located
 from ntkengine.layers.windows import known_sizes
@@ -112,8 +112,9 @@ class Empirical:
 
     def plan(self, model: Model, in_shape: tuple[int, ...], n1: int, n2: int, itemsize: int) -> Plan:
         site = model.check_finite(in_shape)
-        work = Work(n1, n2, site.known_size(site.out_shape), itemsize, OUTPUT_FORMS[self.outputs])
-        return plan(site, work, implementation=self.implementation)
+        k = math.prod((*known_sizes(site.out_shape), site.known_size(site.out_shape)))
+        work = Work(n1, n2, k, itemsize, OUTPUT_FORMS[self.outputs])
+        return plan(layers_of(site), work, implementation=self.implementation)
 
     def compute(self, model: Model, x1: Tensor, x2: Tensor | None) -> Answer:
         from ntkengine.empirical import empirical_nngp, empirical_ntk

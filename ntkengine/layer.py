@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Contraction, Derivatives, Shares, Sums
+from ntkengine.blocks import Shares, Sums
 from ntkengine.errors import SpecError, UnsupportedError, pointer_of
 from ntkengine.laws import Law
 from ntkengine.parameterizations import Parameterization, Role, Scaling
@@ -157,14 +157,15 @@ class Layer(ABC):
 
     @abstractmethod
     def sums(self, site: Site) -> Sums | None:
-        """What `structured_block` sums over; None where there is none, and Jacobians are needed."""
+        """What the weights do at each position; None where that is not a sum over what they read."""
 
     @abstractmethod
-    def structured_block(
-        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
-    ) -> Tensor:
-        """The layer's share of the empirical NTK from its inputs and output derivatives, that of each of its
-        tensors times its weight."""
+    def read(self, site: Site, x: Tensor) -> Tensor:
+        """What the weights multiply at each position of a batch, (n, positions, fan-in), if it has `sums`."""
+
+    @abstractmethod
+    def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
+        """The squared multipliers of W and b, times the weights of their shares; 0 without bias."""
 
 
 class WithoutTensors(Layer):
@@ -183,9 +184,11 @@ class WithoutTensors(Layer):
         return None
 
     @final
-    def structured_block(
-        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
-    ) -> Tensor:
+    def read(self, site: Site, x: Tensor) -> Tensor:
+        raise NotImplementedError("a layer without tensors has no share in the NTK")
+
+    @final
+    def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
         raise NotImplementedError("a layer without tensors has no share in the NTK")
 
 

@@ -1,40 +1,73 @@
-"""What every implementation of the empirical NTK answers, and what is derived from it."""
+"""What every implementation of the empirical NTK answers, and what choosing one needs. Torch-free."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ntkengine.blocks import Contraction
+from ntkengine.blocks import Contraction, Sums
 from ntkengine.layer import Site
 from ntkengine.outputs import OutputForm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ntkengine.network import Network
+    from ntkengine.empirical.subject import Subject
+
+Block = Iterator[tuple[str, "Tensor"]]  # shares of an NTK block by the path of the layer
 
 
 @dataclass(frozen=True)
 class Work:
-    """The shapes of a kernel: n1 x n2 inputs, k outputs, bytes of a number, what is kept of a block."""
+    """The shapes of a kernel: n1 x n2 inputs, k outputs, bytes of a number, what of a block is kept."""
 
     n1: int
     n2: int
     k: int
     itemsize: int
     form: OutputForm
+    symmetric: bool = False
 
     @property
-    def pairs(self) -> int:
-        return self.n1 * self.n2 * self.form.pairs(self.k)
+    def outputs(self) -> int:
+        """Pairs of outputs for a pair of inputs."""
+        return self.form.pairs(self.k)
 
     @property
     def result_bytes(self) -> int:
         return math.prod(self.form.shape(self.n1, self.n2, self.k)) * self.itemsize
+
+
+@dataclass(frozen=True)
+class LayerWork:
+    """A layer with trained tensors: how many numbers, and what they do, if that is known."""
+
+    path: str
+    numbers: int
+    sums: Sums | None
+
+    @property
+    def multiplications(self) -> float:
+        """Of a forward pass on one input."""
+        sums = self.sums
+        return float(self.numbers if sums is None else sums.positions * sums.fan_in * sums.width)
+
+
+def layers_of(site: Site) -> tuple[LayerWork, ...]:
+    """The layers with trained tensors of a placed model."""
+    return tuple(
+        LayerWork(leaf.path, sum(map(math.prod, leaf.layer.shapes(leaf).values())), leaf.layer.sums(leaf))
+        for leaf in site.leaves()
+        if leaf.role
+    )
+
+
+def parameter_count(site: Site) -> int:
+    """Number of trained numbers of one copy of the network."""
+    return sum(layer.numbers for layer in layers_of(site))
 
 
 @dataclass(frozen=True)
@@ -52,52 +85,23 @@ class Implementation(ABC):
     overhead: ClassVar[float]  # of a call, in flops' worth of time: what decides where the work is small
 
     @abstractmethod
-    def supports(self, site: Site) -> bool:
-        """Whether every layer of the network has what this needs."""
+    def supports(self, layers: Sequence[LayerWork]) -> bool:
+        """Whether it is more than another one under its name."""
 
     @abstractmethod
-    def cost(self, site: Site, work: Work) -> Cost:
-        """Estimated cost; torch-free."""
+    def cost(self, layers: Sequence[LayerWork], work: Work) -> Cost:
+        """Estimated cost."""
 
     @abstractmethod
-    def methods(self, site: Site) -> dict[str, str]:
-        """How the share of each layer with weights is computed, by path."""
+    def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
+        """How the share of each layer is computed, by path."""
 
     @abstractmethod
-    def derivatives(self, network: Network, x: Tensor) -> Any:
-        """What `contract` needs to know of the inputs x (n, d)."""
+    def derivatives(self, subject: Subject, x: Any) -> Any:
+        """What `contract` needs to know of some inputs."""
 
     @abstractmethod
     def contract(
-        self, network: Network, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
-    ) -> Tensor:
-        """The block (n1, n2, *outputs) of two sets of rows; each layer's share times its weight."""
-
-
-def parameter_count(site: Site) -> int:
-    """Number of trained numbers of one copy of the network."""
-    return sum(math.prod(shape) for leaf in site.leaves() for shape in leaf.layer.shapes(leaf).values())
-
-
-def jacobians(network: Network, x: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Jacobians `df_a / dp` of some tensors by name, (n, k, p)."""
-    import torch
-    from torch.func import functional_call, jacrev, vmap
-
-    detached = {name: p.detach() for name, p in trained.items()}
-
-    def outputs(params: dict[str, Tensor], row: Tensor) -> Tensor:
-        result: Tensor = functional_call(network, params, (row[None],))
-        return result[0]
-
-    with torch.no_grad():
-        found = vmap(jacrev(outputs), in_dims=(None, 0))(detached, x)
-    return {name: jacobian.flatten(2) for name, jacobian in found.items()}
-
-
-def sum_in_place(blocks: Iterator[Tensor]) -> Tensor:
-    """The sum of some blocks, at most two of which exist at a time."""
-    total = next(blocks)
-    for block in blocks:
-        total += block
-    return total
+        self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
+    ) -> Block:
+        """The shares of a block (n1, n2, *outputs) of two sets of rows, each tensor's times its weight."""

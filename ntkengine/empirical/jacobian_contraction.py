@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ntkengine.blocks import Contraction
-from ntkengine.empirical.implementation import (
-    Cost,
-    Implementation,
-    Work,
-    jacobians,
-    parameter_count,
-    sum_in_place,
-)
-from ntkengine.layer import Site
+from ntkengine.empirical.implementation import Block, Cost, Implementation, LayerWork, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ntkengine.network import Network
+    from ntkengine.empirical.subject import Subject
 
 
 class JacobianContraction(Implementation):
@@ -28,23 +20,25 @@ class JacobianContraction(Implementation):
     name: ClassVar[str] = "jacobian_contraction"
     overhead: ClassVar[float] = 2e7
 
-    def supports(self, site: Site) -> bool:
+    def supports(self, layers: Sequence[LayerWork]) -> bool:
         return True
 
-    def cost(self, site: Site, work: Work) -> Cost:
-        count = parameter_count(site)
-        backward = 4.0 * count * work.k * (work.n1 + work.n2)
-        return Cost(backward + 2.0 * count * work.pairs, 2 * work.k * count * work.itemsize)
+    def cost(self, layers: Sequence[LayerWork], work: Work) -> Cost:
+        count = sum(layer.numbers for layer in layers)
+        passes = sum(layer.multiplications for layer in layers)
+        backward = 4.0 * passes * work.k * (work.n1 + work.n2)
+        pairs = work.n1 * work.n2 * work.outputs
+        return Cost(backward + 2.0 * count * pairs, 2 * work.k * count * work.itemsize)
 
-    def methods(self, site: Site) -> dict[str, str]:
-        return {leaf.path: "jacobian" for leaf in site.leaves() if leaf.role}
+    def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
+        return {layer.path: "jacobian" for layer in layers}
 
-    def derivatives(self, network: Network, x: Tensor) -> dict[str, Tensor]:
+    def derivatives(self, subject: Subject, x: Any) -> dict[str, Tensor]:
         """Jacobians `df_a / dp` by name, (n, k, p)."""
-        return jacobians(network, x, network.trained())
+        return subject.jacobians(x, subject.tensors)
 
     def contract(
-        self, network: Network, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
-    ) -> Tensor:
-        tensors = (weights[name] * contraction.product(left[name], right[name]) for name in left)
-        return sum_in_place(tensors)
+        self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
+    ) -> Block:
+        for name in left:
+            yield name.rpartition(".")[0], weights[name] * contraction.product(left[name], right[name])

@@ -1,42 +1,56 @@
-"""Empirical kernels of a finite network: one frame of tiles for every implementation."""
+"""Empirical kernels of a network at its present weights: one frame of blocks for every implementation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ntkengine.empirical.implementation import Work
-from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, plan
-from ntkengine.outputs import OUTPUT_FORMS, Outputs
+from ntkengine.blocks import Contraction
+from ntkengine.empirical.implementation import Implementation, Work
+from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, Plan, entry_of, plan, tiles_of
+from ntkengine.errors import SpecError
+from ntkengine.gram import StoredGram, gram, gram_to_store, mirrored
+from ntkengine.gram.compute import Progress, ignore, never
+from ntkengine.outputs import OUTPUT_FORMS, OutputForm, Outputs
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from ntkengine.network import Network
+    from ntkengine.empirical.subject import Inputs, Subject
 
 
 def empirical_ntk(
-    network: Network,
-    x1: Tensor,
-    x2: Tensor | None = None,
+    network: nn.Module,
+    x1: Inputs,
+    x2: Inputs | None = None,
     *,
     outputs: Outputs = "mean",
     implementation: str = "auto",
+    parameters: Sequence[str] | None = None,
     with_rates: bool = False,
     budget: int = MEMORY_BUDGET,
 ) -> Tensor:
     """The NTK of a network at its present weights, `Theta[i, j, a, b] = sum_p df_a(x1_i)/dp df_b(x2_j)/dp`.
 
     Args:
-        network: k outputs; its weights and gradients are left as they are.
-        x1: inputs (n1, d).
-        x2: inputs (n2, d); None is x1 with itself, whose kernel is made symmetric to the last bit.
+        network: any torch module, with outputs (n, k), further axes being part of k; frozen tensors do not
+            count, tied ones count once. Its weights, gradients, buffers and mode are left as they are.
+        x1: inputs (n1, ...); a tuple or dict of such for a module that takes several.
+        x2: inputs (n2, ...); None is x1 with itself, whose kernel is made symmetric to the last bit.
         outputs: `full` (n1, n2, k, k); `trace` (n1, n2), the sum over a = b; `mean`, the trace over k;
             `diagonal` (n1, n2, k).
         implementation: a name from `IMPLEMENTATIONS`, or `auto`.
+        parameters: names of tensors, or of layers that hold them, whose share is wanted; all by default.
         with_rates: weight each tensor's share by its learning rate's factor N^-c: the kernel that the
-            outputs follow in training.
-        budget: bytes that derivatives may take at a time.
+            outputs follow in training; for networks of a `Model`.
+        budget: bytes that may be held, the result included.
+
+    Raises:
+        UnsupportedError: outputs depend on chance or on other rows (dropout, batch norm in training mode).
+        ResourceError: the result, or the derivatives of one row, do not fit the budget.
+        SpecError: no trained tensor has such a name.
 
     Source: Jacot et al. (2018), equation 4; Novak et al. (2022) for the structured form.
 
@@ -48,30 +62,71 @@ def empirical_ntk(
     >>> empirical_ntk(model.network((1,), weights=weights), x).tolist()
     [[77.0625, 0.5625], [0.5625, 8.0625]]
     """
-    form = OUTPUT_FORMS[outputs]
-    other = x1 if x2 is None else x2
-    k = network.site.known_size(network.site.out_shape)
-    work = Work(len(x1), len(other), k, x1.element_size(), form)
-    chosen = plan(network.site, work, implementation=implementation, budget=budget)
-    method = IMPLEMENTATIONS[chosen.implementation]
-    weights = network.rates() if with_rates else dict.fromkeys(network.rates(), 1.0)
-    result = x1.new_empty(form.shape(len(x1), len(other), k))
-    for rows in chunks(len(x1), chosen.chunk):
-        left = method.derivatives(network, x1[rows])
-        for columns in chunks(len(other), chosen.chunk):
-            if x2 is None and columns.start < rows.start:
-                continue  # below the diagonal: mirrored
-            same = x2 is None and columns.start == rows.start
-            right = left if same else method.derivatives(network, other[columns])
-            block = method.contract(network, left, right, form.contraction, weights)
-            result[rows, columns] = (block + mirrored(block)) / 2 if same else block
-            if x2 is None and not same:
-                result[columns, rows] = mirrored(block)
-    return result / k if form.divide else result
+    blocks = Blocks.of(network, x1, x2, outputs, implementation, parameters, with_rates, budget)
+    tiles = tiles_of(blocks.work, blocks.bytes_per_row, budget)
+    return gram(blocks.total, {"ntk": entry_of(blocks.work)}, with_all_threads(tiles))["ntk"]
+
+
+def empirical_ntk_by_layer(
+    network: nn.Module,
+    x1: Inputs,
+    x2: Inputs | None = None,
+    *,
+    outputs: Outputs = "mean",
+    implementation: str = "auto",
+    parameters: Sequence[str] | None = None,
+) -> dict[str, Tensor]:
+    """The shares of the layers in the NTK, by path; they add up to `empirical_ntk`. Arguments as there."""
+    blocks = Blocks.of(network, x1, x2, outputs, implementation, parameters, False, MEMORY_BUDGET)
+    everything = slice(0, blocks.work.n1), slice(0, blocks.work.n2)
+    return blocks.by_layer(*everything)
+
+
+def empirical_gram(
+    network: nn.Module,
+    x1: Inputs,
+    x2: Inputs | None = None,
+    *,
+    directory: Path,
+    outputs: Outputs = "mean",
+    implementation: str = "auto",
+    parameters: Sequence[str] | None = None,
+    budget: int = MEMORY_BUDGET,
+    key: str = "",
+    progress: Progress = ignore,
+    cancelled: Callable[[], bool] = never,
+) -> StoredGram:
+    """The same NTK in a chunked store on disk, for matrices larger than memory; see `infinite_gram`."""
+    blocks = Blocks.of(network, x1, x2, outputs, implementation, parameters, False, budget, in_memory=False)
+    tiles = tiles_of(blocks.work, blocks.bytes_per_row, budget, in_memory=False)
+    entries = {"ntk": entry_of(blocks.work)}
+    return gram_to_store(
+        blocks.total,
+        entries,
+        with_all_threads(tiles),
+        directory,
+        key=key,
+        progress=progress,
+        cancelled=cancelled,
+    )
+
+
+def empirical_plan(
+    network: nn.Module,
+    x1: Inputs,
+    x2: Inputs | None = None,
+    *,
+    outputs: Outputs = "mean",
+    implementation: str = "auto",
+    parameters: Sequence[str] | None = None,
+    budget: int = MEMORY_BUDGET,
+) -> Plan:
+    """How `empirical_ntk` would compute a kernel with these arguments, without doing it."""
+    return Blocks.of(network, x1, x2, outputs, implementation, parameters, False, budget).plan
 
 
 def empirical_nngp(
-    network: Network, x1: Tensor, x2: Tensor | None = None, *, outputs: Outputs = "mean"
+    network: nn.Module, x1: Inputs, x2: Inputs | None = None, *, outputs: Outputs = "mean"
 ) -> Tensor:
     """The second moment of this network's outputs, `f_a(x1_i) f_b(x2_j)`, in the shapes of `outputs`.
 
@@ -79,22 +134,123 @@ def empirical_nngp(
     """
     import torch
 
+    from ntkengine.empirical.subject import call, flat
+
     form = OUTPUT_FORMS[outputs]
     with torch.no_grad():
-        f1 = network(x1)[..., None]
-        f2 = f1 if x2 is None else network(x2)[..., None]
+        f1 = flat(call(network, x1))[..., None]
+        f2 = f1 if x2 is None else flat(call(network, x2))[..., None]
     product = form.contraction.product(f1, f2)
     if x2 is None:
         product = (product + mirrored(product)) / 2
     return product / f1.shape[1] if form.divide else product
 
 
-def chunks(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover `count` rows."""
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+@dataclass
+class Blocks:
+    """A kernel, block by block; the derivatives of the last rows are kept for the next block."""
+
+    subject: Subject
+    x1: Inputs
+    x2: Inputs | None
+    work: Work
+    plan: Plan
+    weights: Mapping[str, float]
+    bytes_per_row: int
+    last: dict[tuple[int, int], Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        network: nn.Module,
+        x1: Inputs,
+        x2: Inputs | None,
+        outputs: Outputs,
+        implementation: str,
+        parameters: Sequence[str] | None,
+        with_rates: bool,
+        budget: int,
+        *,
+        in_memory: bool = True,
+    ) -> Blocks:
+        """Look at the network, and choose an implementation."""
+        from ntkengine.empirical.subject import Subject, length
+
+        subject = Subject.of(network, x1, parameters)
+        n1, n2 = length(x1), length(x1 if x2 is None else x2)
+        itemsize = next(iter(subject.tensors.values())).element_size()
+        work = Work(n1, n2, subject.outputs, itemsize, OUTPUT_FORMS[outputs], symmetric=x2 is None)
+        free = budget if in_memory else budget + work.result_bytes
+        chosen = plan(subject.layers, work, implementation=implementation, budget=free)
+        cost = IMPLEMENTATIONS[chosen.implementation].cost(subject.layers, work)
+        weights = rates_of(network) if with_rates else dict.fromkeys(subject.tensors, 1.0)
+        return cls(subject, x1, x2, work, chosen, weights, cost.bytes_per_row)
+
+    @property
+    def implementation(self) -> Implementation:
+        return IMPLEMENTATIONS[self.plan.implementation]
+
+    @property
+    def form(self) -> OutputForm:
+        return self.work.form
+
+    def total(self, rows: slice, columns: slice) -> dict[str, Tensor]:
+        """The kernel of some rows of x1 and some of x2."""
+        shares = self.shares(rows, columns)
+        _, block = next(shares)
+        for _, share in shares:
+            block += share
+        return {"ntk": self.finished(block, rows == columns)}
+
+    def by_layer(self, rows: slice, columns: slice) -> dict[str, Tensor]:
+        """The same, by layer."""
+        found: dict[str, Tensor] = {}
+        for path, share in self.shares(rows, columns):
+            found[path] = found[path] + share if path in found else share
+        return {path: self.finished(block, rows == columns) for path, block in found.items()}
+
+    def shares(self, rows: slice, columns: slice) -> Any:
+        """The layers' shares of a block, one after the other."""
+        left = self.kept(rows)
+        same = self.x2 is None and rows == columns
+        right = left if same else self.derivatives(self.x1 if self.x2 is None else self.x2, columns)
+        contraction: Contraction = self.form.contraction
+        return self.implementation.contract(self.subject, left, right, contraction, self.weights)
+
+    def finished(self, block: Tensor, on_diagonal: bool) -> Tensor:
+        """Divided where the form says so; symmetric where both sides are the same rows."""
+        if on_diagonal and self.x2 is None:
+            block = (block + mirrored(block)) / 2
+        return block / self.work.k if self.form.divide else block
+
+    def kept(self, rows: slice) -> Any:
+        """The derivatives of some rows of x1, those of one slice at a time."""
+        key = rows.start, rows.stop
+        if key not in self.last:
+            self.last = {key: self.derivatives(self.x1, rows)}
+        return self.last[key]
+
+    def derivatives(self, x: Inputs, rows: slice) -> Any:
+        """Of some rows."""
+        from ntkengine.empirical.subject import rows_of
+
+        return self.implementation.derivatives(self.subject, rows_of(x, rows))
 
 
-def mirrored(block: Tensor) -> Tensor:
-    """The block of the exchanged inputs: (j, i) for (i, j), and (b, a) for (a, b)."""
-    swapped = block.transpose(0, 1)
-    return swapped.transpose(2, 3) if block.ndim == 4 else swapped
+def rates_of(network: nn.Module) -> dict[str, float]:
+    """The factors on learning rates that a network of a model knows."""
+    from ntkengine.network import Network
+
+    if not isinstance(network, Network):
+        raise SpecError(
+            "with_rates needs the network of a Model, which knows its parameterization",
+            hint="leave it out; weight the shares of empirical_ntk_by_layer instead",
+        )
+    return network.rates()
+
+
+def with_all_threads(tiles: Any) -> Any:
+    """One block at a time, on all of torch's threads."""
+    import torch
+
+    return replace(tiles, threads=torch.get_num_threads())

@@ -1,22 +1,23 @@
-"""Choosing an implementation and its chunk: a pure function of shapes and a byte budget. Torch-free."""
+"""Choosing an implementation and its blocks: a pure function of shapes and a byte budget. Torch-free."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from ntkengine.empirical.implementation import Implementation, Work
+from ntkengine.empirical.implementation import Implementation, LayerWork, Work
 from ntkengine.empirical.jacobian_contraction import JacobianContraction
 from ntkengine.empirical.structured_derivatives import StructuredDerivatives
 from ntkengine.errors import UnsupportedError
-from ntkengine.layer import Site
+from ntkengine.gram import Entry, TilePlan, plan_tiles
 
 IMPLEMENTATIONS: Mapping[str, Implementation] = {
     each.name: each for each in (StructuredDerivatives(), JacobianContraction())
 }
 
 MEMORY_BUDGET = 2 * 1024**3
+SHARES = 3  # blocks held at a time: a layer's share, the sum, and a copy
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,16 @@ class Plan:
         return asdict(self)
 
 
-def plan(site: Site, work: Work, *, implementation: str = "auto", budget: int = MEMORY_BUDGET) -> Plan:
+def plan(
+    layers: Sequence[LayerWork], work: Work, *, implementation: str = "auto", budget: int = MEMORY_BUDGET
+) -> Plan:
     """The implementation of least estimated time that supports the network, or the one that was asked for.
 
     Raises:
-        UnsupportedError: the implementation asked for does not support a layer.
+        UnsupportedError: the implementation asked for does not support the network.
+        ResourceError: the result, or one row, does not fit the budget.
     """
-    costs = {name: each.cost(site, work) for name, each in IMPLEMENTATIONS.items() if each.supports(site)}
+    costs = {name: each.cost(layers, work) for name, each in IMPLEMENTATIONS.items() if each.supports(layers)}
     if implementation == "auto":
         name = min(costs, key=lambda each: costs[each].flops + IMPLEMENTATIONS[each].overhead)
         reason = "least estimated time; flops: " + ", ".join(
@@ -50,12 +54,31 @@ def plan(site: Site, work: Work, *, implementation: str = "auto", budget: int = 
         name, reason = implementation, "as asked"
     else:
         raise UnsupportedError(
-            f"{implementation} does not support every layer of this network",
+            f"{implementation} has no form for any layer of this network",
             pointer="/of/implementation",
             hint=f"use one of auto, {', '.join(costs)}",
         )
-    per_row = costs[name].bytes_per_row
-    held = 2 * per_row  # the rows of x1 and of x2
-    chunk = max(1, min(max(work.n1, work.n2), budget // held))
-    layers = IMPLEMENTATIONS[name].methods(site)
-    return Plan(name, chunk, costs[name].flops, chunk * held + work.result_bytes, reason, layers)
+    tiles = tiles_of(work, costs[name].bytes_per_row, budget)
+    methods = IMPLEMENTATIONS[name].methods(layers)
+    return Plan(name, max(tiles.block), costs[name].flops, tiles.bytes, reason, methods)
+
+
+def entry_of(work: Work) -> Entry:
+    """What is kept of a pair of inputs."""
+    dtype: Literal["float32", "float64"] = "float32" if work.itemsize == 4 else "float64"
+    return Entry(work.form.shape(1, 1, work.k)[2:], dtype)
+
+
+def tiles_of(work: Work, bytes_per_row: int, budget: int, *, in_memory: bool = True) -> TilePlan:
+    """The blocks: as large as the budget allows, for rows are what costs."""
+    entry = entry_of(work)
+    return plan_tiles(
+        {"ntk": entry},
+        work.n1,
+        None if work.symmetric else work.n2,
+        bytes_per_pair=SHARES * entry.bytes,
+        bytes_per_row=bytes_per_row,
+        budget=budget,
+        in_memory=in_memory,
+        cache=budget,
+    )

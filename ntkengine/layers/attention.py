@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Contraction, Derivatives, Shares, Sums
+from ntkengine.blocks import Shares, Sums
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.graded import ZERO, Graded
 from ntkengine.laws import Normal
@@ -256,10 +256,11 @@ class Attention(Layer):
     def sums(self, site: Site) -> Sums | None:
         return None
 
-    def structured_block(
-        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
-    ) -> Tensor:
-        raise NotImplementedError("the share of attention depends on more than its inputs and derivatives")
+    def read(self, site: Site, x: Tensor) -> Tensor:
+        raise NotImplementedError("the share of attention depends on more than what its weights read")
+
+    def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
+        raise NotImplementedError("the share of attention depends on more than what its weights read")
 
     def _constant(self, site: Site, state: KernelState, seen: Moments, content: Moments) -> Moments:
         """Without the bias, where scores are constant: no gradient comes through them, nor through keys."""

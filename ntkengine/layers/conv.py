@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntkengine.blocks import Contraction, Derivatives, Shares, Sums, separate_block, shared_block
+from ntkengine.blocks import Sums
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.layer import Position, Shape, Site
 from ntkengine.layers.weighted import Weighted
@@ -94,14 +94,6 @@ class Convolution(Weighted):
             return None
         positions = math.prod(known_sizes(site.out_shape))
         return Sums(positions, self.fan_in(site), site.known_size(site.out_shape), self.shared)
-
-    @final
-    def structured_block(
-        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
-    ) -> Tensor:
-        block = shared_block if self.shared else separate_block
-        first, second = self.by_position(site, left), self.by_position(site, right)
-        return block(first, second, contraction, self.squares(site, weights))
 
 
 @spec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Contraction, Derivatives, Shares, Sums, shared_block
+from ntkengine.blocks import Sums
 from ntkengine.layer import Position, Site
 from ntkengine.layers.weighted import Weighted
 from ntkengine.layers.windows import known_sizes
@@ -62,9 +62,3 @@ class Dense(Weighted):
     def sums(self, site: Site) -> Sums | None:
         positions = math.prod(known_sizes(site.in_shape))
         return Sums(positions, self.fan_in(site), site.known_size(site.out_shape))
-
-    def structured_block(
-        self, site: Site, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
-    ) -> Tensor:
-        first, second = self.by_position(site, left), self.by_position(site, right)
-        return shared_block(first, second, contraction, self.squares(site, weights))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntkengine.blocks import Derivatives, Shares
+from ntkengine.blocks import Shares
 from ntkengine.first_layer import Preactivation
 from ntkengine.graded import ONE, ZERO, Power, Size, times
 from ntkengine.joint import CumulantRule
@@ -83,10 +83,6 @@ class Weighted(Layer):
     @abstractmethod
     def arranged(self, site: Site, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """W from its rows (n, numbers of each row), the numbers of a channel's rows being neighbours."""
-
-    @abstractmethod
-    def read(self, site: Site, x: Tensor) -> Tensor:
-        """What the weights multiply at each position, (n, positions, fan-in), in the order of W's rows."""
 
     @abstractmethod
     def summed(self, site: Site, W: Tensor, x: Tensor) -> Tensor:
@@ -186,13 +182,8 @@ class Weighted(Layer):
             det=state.affine_determinant(forward, (shift, bias[1])),
         )
 
-    def by_position(self, site: Site, sides: Derivatives) -> Derivatives:
-        """Derivatives with what is read, (n, P, fan-in), in the place of inputs; positions are one axis."""
-        g = sides.g.reshape(*sides.g.shape[:2], -1, sides.g.shape[-1])
-        return Derivatives(self.read(site, sides.h), g)
-
+    @final
     def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
-        """The squared multipliers of W and b, times their weights; 0 without bias."""
         n = Size(self.fan_in(site))
         bias = 0.0 if self.b_std is None else self.bias_multiplier(site, n)[0] ** 2 * weights["b"]
         return self.weight_multiplier(site, n)[0] ** 2 * weights["W"], bias

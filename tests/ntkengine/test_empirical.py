@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntkengine import Model, UnsupportedError, empirical_nngp, empirical_ntk
+from ntkengine import Model, ResourceError, UnsupportedError, empirical_nngp, empirical_ntk
 from ntkengine.empirical import IMPLEMENTATIONS, plan
-from ntkengine.empirical.implementation import Work
+from ntkengine.empirical.implementation import Work, layers_of
+from ntkengine.gram.plan import RESERVE
 from ntkengine.outputs import OUTPUT_FORMS, Outputs
 from ntkengine.reference.one_hidden_layer import explicit_ntk
 from tests.cases import LAYER_KINDS, finite_cases, inputs, model, quadratic
@@ -45,7 +46,9 @@ def test_implementations_agree_on_every_kind_of_layer(name: str) -> None:
         )
         assert_close(structured, by_jacobian)
     chosen = plan(
-        network.site, Work(3, 2, 3, 8, OUTPUT_FORMS["full"]), implementation="structured_derivatives"
+        layers_of(network.site),
+        Work(3, 2, 3, 8, OUTPUT_FORMS["full"]),
+        implementation="structured_derivatives",
     )
     without = {path for path, method in chosen.layers.items() if method != "structured"}
     assert without == {"attention": {"layers.1"}, "grouped conv": {"layers.2"}}.get(name, set())
@@ -105,7 +108,7 @@ def test_forms_of_the_outputs(model: Model) -> None:
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(1, 7),
-    budget=st.integers(1, 20_000),
+    budget=st.integers(RESERVE + 2**13, RESERVE + 2**16),
     name=st.sampled_from(sorted(IMPLEMENTATIONS)),
 )
 def test_properties(seed: int, n: int, budget: int, name: str) -> None:
@@ -146,18 +149,22 @@ def work(n: int, k: int, outputs: Outputs = "full") -> Work:
 
 def test_the_plan_keeps_to_its_budget() -> None:
     site = quadratic(1000).place((20,))
-    chosen = plan(site, work(5000, 1), implementation="jacobian_contraction", budget=10**8)
+    chosen = plan(layers_of(site), work(5000, 1), implementation="jacobian_contraction", budget=3 * 10**8)
     assert 1 <= chosen.chunk < 5000
-    assert chosen.bytes - work(5000, 1).result_bytes <= 10**8
-    assert plan(site, work(10, 1), budget=10**8).chunk == 10
+    assert chosen.bytes <= 3 * 10**8
+    assert plan(layers_of(site), work(10, 1), budget=10**8).chunk == 10
+    with pytest.raises(
+        ResourceError, match=r"needs at least [\d,]+ bytes of memory, the budget is 100,000,000"
+    ):
+        plan(layers_of(site), work(5000, 1), budget=10**8)
 
 
 def test_the_plan_takes_the_cheaper_one() -> None:
     site = quadratic(1000).place((20,))
-    assert plan(site, work(500, 1)).implementation == "structured_derivatives"
-    assert plan(site, work(500, 1), implementation="jacobian_contraction").reason == "as asked"
+    assert plan(layers_of(site), work(500, 1)).implementation == "structured_derivatives"
+    assert plan(layers_of(site), work(500, 1), implementation="jacobian_contraction").reason == "as asked"
 
 
 def test_unknown_implementation() -> None:
-    with pytest.raises(UnsupportedError, match="does not support"):
-        plan(quadratic(3).place((1,)), work(2, 1), implementation="guess")
+    with pytest.raises(UnsupportedError, match="has no form"):
+        plan(layers_of(quadratic(3).place((1,))), work(2, 1), implementation="guess")

@@ -52,3 +52,9 @@ def test_layers_and_matrices_larger_than_memory() -> None:
         "torch.Size([16, 16])",
         "(2, 16)",
     ]
+
+
+def test_a_module_of_your_own() -> None:
+    shown = printed("A module of your own")
+    assert "torch.Size([32, 32, 10, 10])" in shown
+    assert "{'0': 'structured', '4': 'structured'}" in shown
