@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import math
 from tokenize import TokenError
@@ -21,6 +20,7 @@ Array = NDArray[np.float64]
 
 DEEPEST = 16  # levels of nested lists
 SPLITS = {"train": range(1437), "test": range(1437, 1797)}
+BAD_HEADER = (LookupError, MemoryError, OverflowError, RecursionError, SyntaxError, TokenError, TypeError)
 LISTED = 4096  # arrays up to this many numbers are written to JSON as lists, larger ones encoded
 
 
@@ -122,20 +122,33 @@ def decode_npy(value: dict[str, Any]) -> Any:
     if set(value) != {"kind", "base64"} or not isinstance(value["base64"], str):
         raise wrong('an encoded array is {"kind": "npy", "base64": "..."} and nothing else')
     try:
-        return numbers(read_npy(base64.b64decode(value["base64"], validate=True)))
-    except (binascii.Error, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
+        return read_npy(base64.b64decode(value["base64"], validate=True))
+    except ValueError as error:
         raise wrong(f"base64 does not hold an .npy file of numbers: {error}") from None
 
 
 def read_npy(raw: bytes) -> Any:
-    """The array of an .npy file whose header is believed only as far as there are bytes."""
+    """The array of an .npy file whose header is believed only as far as there are bytes.
+
+    Raises:
+        ValueError: it is none, or holds something else than numbers.
+    """
+    try:
+        return _believed(raw)
+    except BAD_HEADER as error:
+        raise ValueError(f"its header cannot be read: {error}") from None
+
+
+def _believed(raw: bytes) -> Any:
     file = io.BytesIO(raw)
     version = np.lib.format.read_magic(file)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"its format version {version} is not read")
     shape, _, dtype = readers[version](file)
-    if dtype.kind not in "iuf" or math.prod(shape) * dtype.itemsize != len(raw) - file.tell():
+    if dtype.kind not in "iuf":
+        raise ValueError(f"its entries are of type {dtype}, not numbers")
+    if math.prod(shape) * dtype.itemsize != len(raw) - file.tell():
         raise ValueError(f"its header says {shape} of {dtype}, which is not what follows")
     return np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
 

@@ -26,6 +26,8 @@ LESS = "Ask for less, or have the operator raise the limit."
 # Keys are stable: clients may rely on `urn:ntkengine:problem:<key>`.
 KINDS: Mapping[str, Kind] = {
     "malformed": Kind(400, "The request cannot be read", "Send valid JSON encoded as UTF-8."),
+    "cross-site": Kind(403, "Pages of other sites may not send this",
+                       "Send application/json, about which browsers ask first, or use a program."),
     "not-found": Kind(404, "There is nothing here", "Check the address; /docs lists what exists."),
     "method-not-allowed": Kind(405, "This address does not take that method", SEE_DOCS),
     "not-acceptable": Kind(406, "No representation that was asked for exists", "Change the Accept header."),
@@ -69,7 +71,8 @@ class Offence(BaseModel):
     """One thing that is wrong with a request."""
 
     pointer: str = Field(
-        description="Where: an RFC 6901 JSON pointer into the request body, or the name of a parameter.",
+        description="Where: an RFC 6901 JSON pointer into the request body, or the name of a parameter "
+        "or of a part of the form.",
         examples=["/model/layers/0/width"],
     )
     detail: str = Field(description="What is wrong.", examples=["Input should be greater than or equal to 1"])
@@ -186,7 +189,7 @@ def _offence(error: ErrorDetails | Mapping[str, Any], body: Any) -> Offence:
         else ".".join(map(str, error["loc"][1:])),
         detail=error["msg"],
         expected=", ".join(f"{name}: {value}" for name, value in context.items()) or None,
-        got=None if error["type"] in LAST_IS_A_KEY - {"extra_forbidden"} else _short(error.get("input")),
+        got=None if error["type"] in LAST_IS_A_KEY - {"extra_forbidden"} else shortened(error.get("input")),
         hint=HINTS.get(error["type"], SEE_DOCS),
     )
 
@@ -201,10 +204,16 @@ def _pointer(path: Sequence[Any], body: Any, kind: str) -> str:
         except (KeyError, IndexError, TypeError):
             if not (is_last and kind in LAST_IS_A_KEY):
                 continue
-        pointer += "/" + str(key).replace("~", "~0").replace("/", "~1")
+        pointer += pointer_to(key)
     return pointer
 
 
-def _short(value: Any) -> str:
+def pointer_to(*keys: Any) -> str:
+    """The JSON pointer (RFC 6901) along these keys."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def shortened(value: Any) -> str:
+    """The value in Python's words, at most 80 characters of them."""
     text = reprlib.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,22 +1,28 @@
-"""Reading JSON bodies strictly: size, type, syntax; validation is then FastAPI's."""
+"""Reading bodies strictly: size, type, syntax; validation is then FastAPI's."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from email.message import Message
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.types import Message as ASGIMessage
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
-from service.errors import Offence, ServiceError
+from service.errors import ServiceError
+from service.routes.forms import FORM, Files, read_form
+from service.routes.strict_json import decode
 
 
 class JSONRoute(APIRoute):
-    """A route whose body is JSON: at most so large, labelled as such, and with numbers that are numbers."""
+    """A route whose body is JSON, or a form of JSON and files: at most so large, labelled as what it is, and
+    with numbers that are numbers."""
+
+    files: ClassVar[Files] = {}
+    """Parts of the form; without any, there is no form."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """FastAPI's handler, given a stricter request."""
@@ -26,82 +32,51 @@ class JSONRoute(APIRoute):
         async def handle_strictly(request: Request) -> Response:
             if not reads_body:
                 return await handle(request)
-            limit = request.app.state.settings.max_body_bytes
-            strict = StrictRequest(request.scope, _limited(request, limit))
-            _refuse_other_types(strict)
-            await (
-                strict.decode()
-            )  # here, because FastAPI turns what a body's reading raises into its own error
-            return await handle(strict)
+            read = _reader(request, self.files)
+            limited = Request(request.scope, _limited(request, request.app.state.settings.max_body_bytes))
+            # Here, because FastAPI turns what a body's reading raises into its own error.
+            decoded = await run_in_threadpool(read, await limited.body())
+            return await handle(DecodedRequest(request.scope, decoded))
 
         return handle_strictly
 
 
-class StrictRequest(Request):
-    """A request whose JSON has no NaN and no infinities."""
+class DecodedRequest(Request):
+    """A request whose body has been read, as if it had been JSON."""
 
-    decoded: Any = None
+    def __init__(self, scope: Scope, decoded: Any) -> None:
+        others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        super().__init__({**scope, "headers": [*others, (b"content-type", b"application/json")]})
+        self._decoded = decoded
+
+    async def body(self) -> bytes:
+        """Something: FastAPI asks whether there is a body."""
+        return b"{}"
 
     async def json(self) -> Any:
         """The decoded body."""
-        return self.decoded
-
-    async def decode(self) -> None:
-        """Read and decode the body.
-
-        Raises:
-            ServiceError: it is no JSON.
-        """
-        text = await self.body()
-        try:
-            self.decoded = json.loads(text, parse_constant=_refuse)
-        except NotANumber as error:
-            raise _not_finite(text, error) from None
-        except json.JSONDecodeError as error:
-            where = f"line {error.lineno}, column {error.colno}"
-            raise ServiceError("malformed", f"The body is no JSON: {error.msg} at {where}.") from None
-        except (ValueError, RecursionError) as error:  # bytes, numbers of many digits, deep nesting
-            raise ServiceError("malformed", f"The body is no JSON that is read here: {error}.") from None
+        return self._decoded
 
 
-class NotANumber(Exception):
-    """A literal that Python reads and JSON does not have."""
-
-
-def _refuse(literal: str) -> None:
-    raise NotANumber(literal)
-
-
-def _not_finite(text: bytes, error: NotANumber) -> ServiceError:
-    """The problem with its pointer: decode once more, now only looking for the literal."""
-    literal = str(error)
-    found = object()
-    pointer = _pointer_to(json.loads(text, parse_constant=lambda _: found), found) or ""
-    hint = "JSON has finite numbers only; leave out what is missing."
-    wrong = Offence(pointer=pointer, detail=f"{literal} is no JSON number.", got=literal, hint=hint)
-    return ServiceError("invalid", f"{literal} is no JSON number: {pointer}", offences=[wrong])
-
-
-def _pointer_to(value: Any, sought: object) -> str | None:
-    pending = [("", value)]
-    while pending:
-        pointer, here = pending.pop()
-        if here is sought:
-            return pointer
-        keys = here.keys() if hasattr(here, "keys") else range(len(here)) if hasattr(here, "append") else ()
-        pending += [(f"{pointer}/{key}", here[key]) for key in reversed(list(keys))]
-    return None
-
-
-def _refuse_other_types(request: Request) -> None:
+def _reader(request: Request, files: Files) -> Callable[[bytes], Any]:
+    """What decodes a body of the type that the request says it has."""
     label = Message()
-    label["content-type"] = request.headers.get("content-type", "")
-    if label.get_content_maintype() == "application":
-        subtype = label.get_content_subtype()
-        if subtype == "json" or subtype.endswith("+json"):
-            return
-    sent = label["content-type"] or "data without a Content-Type"
-    raise ServiceError("unsupported-media-type", f"This endpoint reads JSON, not {sent}.")
+    label["content-type"] = sent = request.headers.get("content-type", "")
+    media = label.get_content_type()
+    if media == "application/json" or (media.startswith("application/") and media.endswith("+json")):
+        return decode
+    if media == FORM and files:
+        _refuse_other_sites(request)
+        return lambda body: read_form(body, sent, files)
+    takes = f"JSON, or {FORM} with the JSON in its part `request`" if files else "JSON"
+    detail = f"This endpoint reads {takes}, not {sent or 'data without a Content-Type'}."
+    raise ServiceError("unsupported-media-type", detail)
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Browsers send forms of any site's page without asking first, also to a service on loopback."""
+    if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        raise ServiceError("cross-site", "This form was sent by the page of another site.")
 
 
 def _limited(request: Request, limit: int) -> Receive:

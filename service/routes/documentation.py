@@ -35,6 +35,9 @@ JSON_BODY = (
 )
 
 
+JSON_OR_FORM = (*JSON_BODY, "cross-site")
+
+
 def describe_answers(app: FastAPI) -> None:
     """Have the OpenAPI document tell of problems and streams as they really are."""
     generate = app.openapi

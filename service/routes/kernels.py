@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, Field
@@ -12,19 +12,27 @@ from ntkengine.kernels import KernelSpec
 from service.encoding import Array, Message, npy, npz
 from service.errors import ServiceError
 from service.routes.body import JSONRoute
-from service.routes.documentation import JSON_BODY, problems
+from service.routes.documentation import JSON_OR_FORM, problems
+from service.routes.forms import Files, arrays, form_documentation, weights
 from service.routes.negotiation import negotiate
 from service.routes.responses import json_response
 from service.routes.services import UseServices
 from service.runs.limits import check_json_size
 from service.settings import Settings
 
-router = APIRouter(tags=["kernels"], route_class=JSONRoute)
+
+class KernelRoute(JSONRoute):
+    """Kernels: inputs and weights may be files."""
+
+    files: ClassVar[Files] = {**arrays("/x1", "/x2"), **weights("/of/weights")}
+
+
+router = APIRouter(tags=["kernels"], route_class=KernelRoute)
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
 
-EXAMPLE = {
+EXAMPLE: Any = {
     "summary": "The quadratic network of the notes at infinite width",
     "value": {
         "model": {
@@ -40,6 +48,8 @@ EXAMPLE = {
         "of": {"kind": "infinite", "get": ["ntk"]},
     },
 }  # fmt: skip
+
+IN_FORM: dict[str, Any] = {"model": EXAMPLE["value"]["model"], "of": {"kind": "infinite", "get": ["ntk"]}}
 
 
 class KernelAnswer(BaseModel):
@@ -80,8 +90,9 @@ class KernelAnswer(BaseModel):
     responses={
         200: {"description": "The kernels. `application/x-npy` holds the one kernel asked for, "
               "`application/x-npz` all by name.", "content": {NPY: BINARY, NPZ: BINARY}},
-        **problems(*JSON_BODY, "not-acceptable", "worker-died", "unavailable"),
+        **problems(*JSON_OR_FORM, "not-acceptable", "worker-died", "unavailable"),
     },
+    openapi_extra=form_documentation(KernelRoute.files, IN_FORM),
 )  # fmt: skip
 async def kernel(
     request: Request,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,7 +16,8 @@ from ntkengine.experiments import EXPERIMENTS
 from ntkengine.spec import from_jsonable, to_jsonable
 from service.errors import Offence, ServiceError, invalid
 from service.routes.body import JSONRoute
-from service.routes.documentation import JSON_BODY, problems
+from service.routes.documentation import JSON_OR_FORM, problems
+from service.routes.forms import Files, arrays, form_documentation, weights
 from service.routes.models import RUN_ID, RunList, RunSummary, RunView
 from service.routes.negotiation import negotiate
 from service.routes.responses import json_response
@@ -27,7 +28,14 @@ from service.runs.manager import Runs, Window
 from service.runs.states import Status
 from service.store.runs import StoredEvent
 
-router = APIRouter(prefix="/runs", tags=["runs"], route_class=JSONRoute)
+
+class RunRoute(JSONRoute):
+    """Runs: data and initial weights may be files."""
+
+    files: ClassVar[Files] = {**arrays("/data/x", "/data/y", "/data/x_test"), **weights("/weights")}
+
+
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=RunRoute)
 
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 PING_SECONDS = 15.0
@@ -80,6 +88,7 @@ EXAMPLES: Any = {
         },
     },
 }  # fmt: skip
+IN_FORM = {name: value for name, value in EXAMPLES["spec"]["value"].items() if name != "data"}
 
 
 @router.post(
@@ -89,8 +98,9 @@ EXAMPLES: Any = {
     response_model=RunSummary,
     responses={
         202: {"headers": {"Location": {"description": "The run.", "schema": {"type": "string"}}}},
-        **problems(*JSON_BODY, "key-reused"),
+        **problems(*JSON_OR_FORM, "key-reused"),
     },
+    openapi_extra=form_documentation(RunRoute.files, IN_FORM),
 )
 def create(
     body: Annotated[NewRun, Body(openapi_examples=EXAMPLES)],

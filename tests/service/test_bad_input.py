@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.service.examples import KERNEL, RUN, changed
+from tests.service.problems import LYING_FILE, check_problem
 from tests.service.server import JSONObject, Server
 
 MEAN_FIELD_TWO_HIDDEN = {
@@ -25,13 +26,8 @@ MEAN_FIELD_TWO_HIDDEN = {
 DENSE = {"kind": "dense", "width": 2}
 
 DIGITS = {"kind": "dataset", "name": "digits"}
-HEADER = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,)}"
-LYING = {
-    "kind": "npy",
-    "base64": base64.b64encode(
-        b"\x93NUMPY\x01\x00" + len(HEADER).to_bytes(2, "little") + HEADER + bytes(8)
-    ).decode(),
-}
+LYING = {"kind": "npy", "base64": base64.b64encode(LYING_FILE).decode()}
+NO_TYPE = {"kind": "npy", "base64": base64.b64encode(LYING_FILE.replace(b"'<f8'", b"()   ")).decode()}
 
 
 def nested(depth: int) -> Any:
@@ -114,6 +110,7 @@ BODIES: dict[str, tuple[str, JSONObject, str]] = {
         "/of/weights/layers.0.W",
     ),
     "a header that lies": ("/kernel", changed(KERNEL, "/x1", LYING), "/x1"),
+    "a header without a type": ("/kernel", changed(KERNEL, "/x1", NO_TYPE), "/x1"),
     "a scale that overflows": (
         "/kernel",
         changed(KERNEL, "/model/output_scale", 1e200),
@@ -137,22 +134,6 @@ BODIES: dict[str, tuple[str, JSONObject, str]] = {
     "body that is no object": ("/runs", [1, 2], ""),  # type: ignore[dict-item]
     "unknown experiment": ("/runs", {"experiment": "nothing"}, "/experiment"),
 }
-
-
-def check_problem(answer: httpx.Response, status: int) -> JSONObject:
-    """A problem by the book, with something to do about it."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem: JSONObject = answer.json()
-    assert problem["type"].startswith("urn:ntkengine:problem:")
-    assert problem["status"] == status
-    assert problem["instance"] == answer.headers["x-request-id"]
-    assert problem["title"]
-    assert problem["detail"]
-    assert problem["hint"]
-    assert "Traceback" not in answer.text
-    assert all(offence["detail"] and offence["hint"] for offence in problem["errors"])
-    return problem
 
 
 @pytest.mark.parametrize("name", BODIES)

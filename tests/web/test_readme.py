@@ -1,5 +1,7 @@
 """The README's examples, run as they are written."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -19,10 +21,19 @@ def code(heading: str, language: str) -> str:
     return "\n".join(blocks)
 
 
-def example(heading: str, service: str) -> str:
-    """What the commands under a heading print, sent to the service of the tests."""
+def example(heading: str, service: str, directory: Path | None = None) -> str:
+    """What the commands under a heading print, sent to the service of the tests from a directory."""
     script = code(heading, "sh").replace(DEFAULT_ADDRESS, service)
-    run = subprocess.run(["bash", "-ec", script], check=True, capture_output=True, text=True, timeout=100)
+    here = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # python3 is the one with the tests
+    run = subprocess.run(
+        ["bash", "-ec", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=directory,
+        env=os.environ | {"PATH": here},
+    )
     return run.stdout
 
 
@@ -35,6 +46,13 @@ def test_a_run_watched(service: str) -> None:
     shown = example("A run, watched", service)
     assert shown.count("event: point") > 2
     assert shown.rstrip().split("event: ")[-1].startswith("finished")
+
+
+def test_arrays_and_weights_as_files(service: str, tmp_path: Path) -> None:
+    answer = json.loads(example("Arrays and weights as files", service, tmp_path))
+    kernel = answer["kernels"]["ntk"]
+    assert kernel == [[77.0625, 0.5625], [0.5625, 8.0625]]
+    assert str(kernel) in README.read_text()
 
 
 def printed(heading: str) -> str:
