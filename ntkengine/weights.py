@@ -38,12 +38,12 @@ def checked(site: Site, weights: Weights) -> Arrays:
     """The weights as arrays, their names and shapes compared with the spec's."""
     expected = expected_shapes(site)
     if missing := sorted(expected.keys() - weights.keys()):
-        raise SpecError(f"weights are missing: {', '.join(missing)}", hint=f"give {', '.join(expected)}")
+        raise SpecError(f"weights are missing: {some(missing)}", hint=f"give {some(list(expected))}")
     if unknown := sorted(weights.keys() - expected.keys()):
         raise SpecError(
-            f"unknown weights: {', '.join(unknown)}",
-            pointer=f"/{unknown[0]}",
-            hint=f"the network has {', '.join(expected)}",
+            f"unknown weights: {some(unknown)}",
+            pointer=f"/{escaped(unknown[0])}",
+            hint=f"the network has {some(list(expected))}",
         )
     arrays = {name: np.asarray(weights[name], dtype=np.float64) for name in expected}
     for name, shape in expected.items():
@@ -54,6 +54,17 @@ def checked(site: Site, weights: Weights) -> Arrays:
                 hint="W is (fan-in, width) in dense layers, (*filter_shape, channels, width) in convolutions",
             )
     return arrays
+
+
+def some(names: list[str], most: int = 8) -> str:
+    """A list of names that may be long."""
+    more = [f"and {len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
+
+
+def escaped(name: str) -> str:
+    """A name as a step of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
 
 
 def check_not_random(site: Site) -> None:
