@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import kernels, versus
+from benchmarks import empirical, kernels, versus
 
 COLUMNS = {
     "ours s": ("ours_seconds", ".3g"),
@@ -60,6 +61,26 @@ def versus_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def implementations_table(rows: list[dict[str, Any]]) -> Table:
+    """Every implementation that was measured, beside the fastest of its side."""
+    table = Table("work", "side", "implementation", "s", "MB", "s / best of its side")
+    for row in rows:
+        for each in row["implementations"]:
+            name = each["implementation"] + " (auto)" * (each["asked"] == "auto")
+            if each["failure"]:
+                table.add_row(row["work"], each["side"], name, each["failure"])
+                continue
+            best = min(
+                other["seconds"]
+                for other in row["implementations"]
+                if other["side"] == each["side"] and other["seconds"] is not None
+            )
+            ratio = each["seconds"] / best
+            cells = (f"{each['seconds']:.3g}", str(each["peak_mb"]), f"{ratio:.2f}")
+            table.add_row(row["work"], each["side"], name, *cells)
+    return table
+
+
 def others_table(results: dict[str, float]) -> Table:
     """The rest."""
     table = Table("what", "seconds, or a ratio of two")
@@ -91,7 +112,10 @@ def main() -> int:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: versus.THREADS])
     console, peer = Console(width=150), versus.peer_python()
     report: dict[str, Any] = {**machine(), "threads": versus.THREADS, "peer": peer is not None, "rows": []}
-    for row in versus.rows(given.only, quick=given.quick, peer=peer):
+    for row in chain(
+        versus.rows(given.only, quick=given.quick, peer=peer),
+        empirical.rows(given.only, quick=given.quick, peer=peer),
+    ):
         report["rows"].append(row.summary())
         console.print(f"measured: {row.work}", style="dim")
     others = [
@@ -100,6 +124,8 @@ def main() -> int:
     report["others"] = {label: value for results in others for label, value in results.items()}
     report["load_after"] = os.getloadavg()
     console.print(versus_table(report["rows"]))
+    if any(row["implementations"] for row in report["rows"]):
+        console.print(implementations_table(report["rows"]))
     if report["others"]:
         console.print(others_table(report["others"]))
     given.json.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ LONG = 10.0  # seconds; what takes longer is run once
 REPEATS, TOTAL = 5, 1.0  # others at least so often, and so many seconds in all
 
 
-def measure(call: Callable[[], Any], arrays: Callable[[Any], Any], out: str) -> None:
-    """Print seconds of some calls and the process's peak as JSON; save the result where `out` names a file.
+def measure(
+    call: Callable[[], Any], arrays: Callable[[Any], Any], out: str, *, about: Mapping[str, Any] | None = None
+) -> None:
+    """Print seconds of some calls and the process's peak as JSON, and what else is known `about` them; save
+    the result where `out` names a file.
 
     The first call counts only if it is so long that it is the only one. No result is held in another call.
     """
@@ -24,7 +27,7 @@ def measure(call: Callable[[], Any], arrays: Callable[[Any], Any], out: str) -> 
     if seconds[0] < LONG:
         result = None
         seconds = repeated(call)
-    facts = {"seconds": seconds, "peak_mb": peak_mb(), "base_mb": base}
+    facts = {"seconds": seconds, "peak_mb": peak_mb(), "base_mb": base, **(about or {})}
     if out:
         import numpy as np
 
