@@ -56,11 +56,16 @@ from ntkengine.dynamics import (
     train,
 )
 from ntkengine.empirical import (
+    NTKOperator,
     empirical_gram,
     empirical_nngp,
     empirical_ntk,
     empirical_ntk_by_layer,
     empirical_plan,
+    gradient_features,
+    gradient_features_to_store,
+    ntk_vector_product,
+    top_eigenvalues,
 )
 from ntkengine.errors import (
     Cancelled,
@@ -164,6 +169,7 @@ __all__ = [
     "MonteCarlo",
     "MonteCarloKernel",
     "MuP",
+    "NTKOperator",
     "Normal",
     "NumericalError",
     "OutputsRecord",
@@ -204,8 +210,12 @@ __all__ = [
     "empirical_ntk",
     "empirical_ntk_by_layer",
     "empirical_plan",
+    "gradient_features",
+    "gradient_features_to_store",
     "infinite_gram",
     "infinite_kernel",
     "monte_carlo_kernel",
+    "ntk_vector_product",
+    "top_eigenvalues",
     "train",
 ]
