@@ -28,6 +28,7 @@ from benchmarks.versus import (
     wanted,
 )
 
+PATIENCE = 200.0  # seconds for a process; what `auto` does not choose may take minutes, which says enough
 # Names of both sides, for they are those of Novak et al. (2022).
 IMPLEMENTATIONS = ("structured_derivatives", "jacobian_contraction")
 
@@ -55,8 +56,8 @@ class Contender:
         arguments = [case.name, self.implementation, str(self.folder / "weights.npz")]
         arguments += [str(self.file)] if save else []
         try:
-            self.rounds.append(run(self.python, f"empirical_{self.side}", *arguments))
-        except RuntimeError as failed:  # for want of memory, say; there are others
+            self.rounds.append(run(self.python, f"empirical_{self.side}", *arguments, patience=PATIENCE))
+        except RuntimeError as failed:  # for want of memory, or time; there are others
             self.failure = str(failed)
 
     def summary(self) -> Facts:
@@ -100,7 +101,7 @@ def fill(row: Row, auto: Contender, peers: list[Contender], others: list[Contend
     measured = [each for each in peers if each.rounds]
     row.ours = auto.rounds
     row.implementations = [each.summary() for each in (auto, *others, *peers)]
-    row.failures += [each.failure for each in (auto, *others) if each.failure]
+    row.failures += [auto.failure] if auto.failure else []
     if peers and not measured:
         row.failures += [each.failure for each in peers]
     if not auto.rounds:
@@ -109,7 +110,10 @@ def fill(row: Row, auto: Contender, peers: list[Contender], others: list[Contend
     ours = as_matrix(np.load(auto.file))
     measured.sort(key=lambda each: seconds(each.rounds), reverse=True)  # the row shows the last difference
     for each in (*(each for each in others if each.rounds), *measured):
-        check_same(row, ours, as_matrix(np.load(each.file)), on_diagonal=TOLERANCE)
+        found = Row(f"{each.side}, {each.implementation}")
+        check_same(found, ours, as_matrix(np.load(each.file)), on_diagonal=TOLERANCE)
+        row.difference, row.difference_on_diagonal = found.difference, found.difference_on_diagonal
+        row.failures += [f"{found.work}: {failure}" for failure in found.failures]
 
 
 def seconds(rounds: list[Facts]) -> float:

@@ -81,15 +81,20 @@ def peer_python() -> Path | None:
     return PEERS / "bin" / "python" if (PEERS / "ready").exists() else None
 
 
-def run(python: Path, module: str, *arguments: str) -> Facts:
+def run(python: Path, module: str, *arguments: str, patience: float | None = None) -> Facts:
     """What a measurement in a process of its own prints, on as many CPUs as all others.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: it failed, or took more than `patience` seconds, its start included.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "JAX_PLATFORMS": "cpu"}
     command = [str(python), "-m", f"benchmarks.{module}", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=patience
+        )
+    except subprocess.TimeoutExpired as late:
+        raise RuntimeError(f"{module} took more than {patience:.0f} s") from late
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"{module} failed ({done.returncode}): {last}")
