@@ -107,6 +107,7 @@ from ntkengine.layers import (
     SumPool,
 )
 from ntkengine.model import Model
+from ntkengine.onnx_models import load_onnx
 from ntkengine.parameterizations import NTK, AbcParameterization, Exponents, MeanField, MuP, Standard
 
 __all__ = [
@@ -214,6 +215,7 @@ __all__ = [
     "gradient_features_to_store",
     "infinite_gram",
     "infinite_kernel",
+    "load_onnx",
     "monte_carlo_kernel",
     "ntk_vector_product",
     "top_eigenvalues",

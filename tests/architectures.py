@@ -98,6 +98,18 @@ class Attention(nn.Module):
         return result
 
 
+class Transposed(nn.Module):
+    """Its layer has the rows on the second axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.out(torch.tanh(self.inner(x.transpose(0, 1))).mean(0))
+        return result
+
+
 class Recurrent(nn.Module):
     def __init__(self, cell: Callable[..., nn.Module]) -> None:
         super().__init__()
@@ -213,6 +225,8 @@ ARCHITECTURES: dict[str, Case] = {
     "gru": (lambda: Recurrent(nn.GRU), rows(4, 3)),
     "lstm": (lambda: Recurrent(nn.LSTM), rows(4, 3)),
     "unrolled": (Unrolled, rows(4, 3)),
+    "rows on the second axis": (Transposed, rows(5, 3)),
+    "as many steps as rows": (Transposed, rows(2, 3)),
     "spatial outputs": (lambda: nn.Sequential(nn.Conv1d(2, 3, 2), nn.Tanh(), nn.Conv1d(3, 2, 2)), rows(2, 4)),
 }
 
@@ -229,6 +243,8 @@ FALLBACKS: dict[str, set[str]] = {
     "transposed": {"0"},
     "torch's attention": {"built_in", "built_in.out_proj"},
     "torch's encoder": {f"1.layers.{i}.self_attn{part}" for i in (0, 1) for part in ("", ".out_proj")},
+    "rows on the second axis": {"inner"},
+    "as many steps as rows": {"inner"},
     "gru": {"cell"},
     "lstm": {"cell"},
 }

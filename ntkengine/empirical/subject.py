@@ -177,7 +177,8 @@ class Subject:
         for path, (module, form) in self.forms.items():
             names = full_names(path, module)
             want = sum((gradients[name] @ gradients[name].T for name in names), y.new_zeros(()))
-            if path not in calls:
+            rows = length(x)  # a module may hold them on another axis
+            if path not in calls or any(len(h) != rows or len(out) != rows for h, out in calls[path]):
                 continue
             sides = self.joined(path, calls[path], [gs[path]])
             ones = dict.fromkeys((name.rpartition(".")[2] for name in names), 1.0)
