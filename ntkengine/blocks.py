@@ -7,7 +7,7 @@ h what they read and g the derivative of output a by what they give: no Jacobian
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LONGEST = 2**14  # numbers in one sum
+
 Shares = Mapping[str, float]  # weights of a layer's tensors, by name
+
+
+def sum_in_place(parts: Iterator[Tensor]) -> Tensor:
+    """The sum of some tensors, two of which exist at a time."""
+    total = next(parts)
+    for part in parts:
+        total += part
+    return total
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,10 @@ class Contraction:
         """`sum_p first[i, a, p] second[j, b, p]`, shape (n1, n2, *out)."""
         import torch
 
-        return torch.einsum(f"i{self.left}p,j{self.right}p->ij{self.out}", first, second)
+        letters = f"i{self.left}p,j{self.right}p->ij{self.out}"
+        # in parts: one long sum of float32 numbers loses digits
+        parts = zip(torch.split(first, LONGEST, -1), torch.split(second, LONGEST, -1), strict=True)
+        return sum_in_place(torch.einsum(letters, a, b) for a, b in parts)
 
 
 @dataclass(frozen=True)
@@ -83,11 +96,17 @@ def shared_block(
     if sums.by_pairs(n1, n2, outputs) <= sums.by_jacobian(n1, n2, k, outputs):
         inner = torch.einsum("ipd,jqd->ijpq", left.h, right.h) * scales[0] + scales[1]
         return from_pairs(left, right, contraction, inner)
-    jacobians = [(each.g.transpose(2, 3) @ each.h[:, None]).flatten(2) for each in (left, right)]
-    block = scales[0] * contraction.product(*jacobians)
+    block = scales[0] * contraction.product(jacobian(left), jacobian(right))
     if scales[1]:
         block += scales[1] * contraction.product(left.g.sum(2), right.g.sum(2))
     return block
+
+
+def jacobian(sides: Derivatives) -> Tensor:
+    """`sum_p g[i, a, p, o] h[i, p, d]`, shape (n, k, o d), by one product of matrices an input."""
+    n, k, _, width = sides.g.shape
+    product = sides.g.transpose(2, 3).flatten(1, 2) @ sides.h
+    return product.reshape(n, k, width * sides.h.shape[2])
 
 
 def from_pairs(left: Derivatives, right: Derivatives, contraction: Contraction, inner: Tensor) -> Tensor:

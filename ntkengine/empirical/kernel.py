@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ntkengine.blocks import Contraction
+from ntkengine.blocks import Contraction, sum_in_place
 from ntkengine.empirical.implementation import Implementation, Work
 from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, Plan, entry_of, plan, tiles_of
 from ntkengine.errors import SpecError
@@ -196,10 +196,7 @@ class Blocks:
 
     def total(self, rows: slice, columns: slice) -> dict[str, Tensor]:
         """The kernel of some rows of x1 and some of x2."""
-        shares = self.shares(rows, columns)
-        _, block = next(shares)
-        for _, share in shares:
-            block += share
+        block = sum_in_place(share for _, share in self.shares(rows, columns))
         return {"ntk": self.finished(block, rows == columns)}
 
     def by_layer(self, rows: slice, columns: slice) -> dict[str, Tensor]:
