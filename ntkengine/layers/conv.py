@@ -162,7 +162,7 @@ class Conv(Convolution):
         if self.groups > 1 and self.groups == site.in_shape[-1]:
             raise site.unsupported(
                 "a depthwise convolution sums over no channels, so that wide layers do not become Gaussian",
-                "use fewer groups than channels, or ask for the empirical kernel",
+                "use fewer groups than channels, or ask for a Monte-Carlo kernel (of kind monte_carlo)",
             )
         return self.moved(site, state, self.groups)
 

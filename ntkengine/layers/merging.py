@@ -59,7 +59,7 @@ def check_uncorrelated(site: Site, ends: list[KernelState], merge: str) -> None:
         raise site.unsupported(
             f"{' and '.join(correlated)} do not end with weights, so that they are correlated, and the "
             f"{merge} has no infinite-width rule",
-            "end all branches but one with weights, such as a dense layer, or ask for the empirical kernel",
+            "end all branches but one with weights, such as a dense layer, or ask for a Monte-Carlo kernel",
         )
 
 

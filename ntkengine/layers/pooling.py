@@ -143,7 +143,7 @@ class MaxPool(Pool):
     def moments(self, site: Site, state: KernelState) -> KernelState:
         raise site.unsupported(
             "max_pool has no infinite-width rule",
-            "use avg_pool in its place, or ask for the empirical kernel, averaged over seeds",
+            "use avg_pool in its place, or ask for a Monte-Carlo kernel (of kind monte_carlo)",
         )
 
 
