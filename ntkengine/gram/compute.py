@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,8 +46,8 @@ def gram(
         block: for slices of rows and of columns, the values (rows, columns, *entry.shape) of every array,
             by name, in the dtype of its entry. Where x2 is x1 it is asked for blocks on and above the
             diagonal; for one on the diagonal both slices are equal, and its values must be symmetric. It
-            is called by `plan.workers` threads at a time, without gradients, and torch has `plan.threads`
-            threads in the whole process while it runs.
+            is called by `plan.workers` threads at a time, or by the caller's where one will do, without
+            gradients, and torch has `plan.threads` threads in the whole process while it runs.
         entries: the arrays, by name.
         plan: of `plan_tiles`, for the same entries.
         progress: called after each tile, by the caller's thread.
@@ -123,18 +123,37 @@ def fill(
 
     start = time.monotonic()
     missing = target.missing()
-    done, tiles = plan.count - len(missing), iter(missing)
-    with torch_threads(plan.threads), ThreadPoolExecutor(plan.workers) as pool:
-        pending: set[Future[None]] = set()
+    done, workers = plan.count - len(missing), min(plan.workers, len(missing))
+    steps = side_by_side(compute, missing, workers) if workers > 1 else in_turn(compute, missing)
+    with torch_threads(plan.threads), closing(steps):
         while done < plan.count:
-            if cancelled():  # leaving the pool waits for the tiles that are being computed
+            if cancelled():
                 raise Cancelled(f"cancelled after {done} of {plan.count} tiles")
-            pending |= {pool.submit(compute, tile) for tile in islice(tiles, plan.workers - len(pending))}
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            next(steps)
+            done += 1
+            progress(done, plan.count, time.monotonic() - start)
+
+
+Compute = Callable[[Tile], None]
+
+
+def in_turn(compute: Compute, tiles: Iterable[Tile]) -> Generator[None, None, None]:
+    """Compute tiles in the caller's thread, one for each step: a thread costs more than a small kernel."""
+    for tile in tiles:
+        compute(tile)
+        yield
+
+
+def side_by_side(compute: Compute, tiles: Iterable[Tile], workers: int) -> Generator[None, None, None]:
+    """Compute tiles in threads; a step ends with a tile. Closing waits for those that are being computed."""
+    left = iter(tiles)
+    with ThreadPoolExecutor(workers) as pool:
+        pending: set[Future[None]] = set()
+        while more := {pool.submit(compute, tile) for tile in islice(left, workers - len(pending))} | pending:
+            finished, pending = wait(more, return_when=FIRST_COMPLETED)
             for future in finished:
                 future.result()
-                done += 1
-                progress(done, plan.count, time.monotonic() - start)
+                yield
 
 
 def compute_tile(
