@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ntkengine.blocks import Contraction, sum_in_place
 from ntkengine.empirical.implementation import Implementation, Work
-from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, Plan, entry_of, plan, tiles_of
+from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, Plan, entry_of, plan_with_tiles
 from ntkengine.errors import SpecError
-from ntkengine.gram import StoredGram, gram, gram_to_store, mirrored
+from ntkengine.gram import StoredGram, TilePlan, gram, gram_to_store, mirrored
 from ntkengine.gram.compute import Progress, ignore, never
 from ntkengine.outputs import OUTPUT_FORMS, OutputForm, Outputs
 
@@ -63,8 +63,7 @@ def empirical_ntk(
     [[77.0625, 0.5625], [0.5625, 8.0625]]
     """
     blocks = Blocks.of(network, x1, x2, outputs, implementation, parameters, with_rates, budget)
-    tiles = tiles_of(blocks.work, blocks.bytes_per_row, budget)
-    return gram(blocks.total, {"ntk": entry_of(blocks.work)}, with_all_threads(tiles))["ntk"]
+    return gram(blocks.total, {"ntk": entry_of(blocks.work)}, with_all_threads(blocks.tiles))["ntk"]
 
 
 def empirical_ntk_by_layer(
@@ -98,12 +97,11 @@ def empirical_gram(
 ) -> StoredGram:
     """The same NTK in a chunked store on disk, for matrices larger than memory; see `infinite_gram`."""
     blocks = Blocks.of(network, x1, x2, outputs, implementation, parameters, False, budget, in_memory=False)
-    tiles = tiles_of(blocks.work, blocks.bytes_per_row, budget, in_memory=False)
     entries = {"ntk": entry_of(blocks.work)}
     return gram_to_store(
         blocks.total,
         entries,
-        with_all_threads(tiles),
+        with_all_threads(blocks.tiles),
         directory,
         key=key,
         progress=progress,
@@ -155,8 +153,8 @@ class Blocks:
     x2: Inputs | None
     work: Work
     plan: Plan
+    tiles: TilePlan
     weights: Mapping[str, float]
-    bytes_per_row: int
     last: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     @classmethod
@@ -180,11 +178,11 @@ class Blocks:
         n1, n2 = length(x1), length(x1 if x2 is None else x2)
         itemsize = next(iter(subject.tensors.values())).element_size()
         work = Work(n1, n2, subject.outputs, itemsize, OUTPUT_FORMS[outputs], symmetric=x2 is None)
-        free = budget if in_memory else budget + work.result_bytes
-        chosen = plan(subject.layers, work, implementation=implementation, budget=free)
-        cost = IMPLEMENTATIONS[chosen.implementation].cost(subject.layers, work)
+        chosen, tiles = plan_with_tiles(
+            subject.layers, work, implementation=implementation, budget=budget, in_memory=in_memory
+        )
         weights = rates_of(network) if with_rates else dict.fromkeys(subject.tensors, 1.0)
-        return cls(subject, x1, x2, work, chosen, weights, cost.bytes_per_row)
+        return cls(subject, x1, x2, work, chosen, tiles, weights)
 
     @property
     def implementation(self) -> Implementation:
@@ -246,7 +244,7 @@ def rates_of(network: nn.Module) -> dict[str, float]:
     return network.rates()
 
 
-def with_all_threads(tiles: Any) -> Any:
+def with_all_threads(tiles: TilePlan) -> TilePlan:
     """One block at a time, on all of torch's threads."""
     import torch
 

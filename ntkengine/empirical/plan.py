@@ -44,6 +44,18 @@ def plan(
         UnsupportedError: the implementation asked for does not support the network.
         ResourceError: the result, or one row, does not fit the budget.
     """
+    return plan_with_tiles(layers, work, implementation=implementation, budget=budget)[0]
+
+
+def plan_with_tiles(
+    layers: Sequence[LayerWork],
+    work: Work,
+    *,
+    implementation: str = "auto",
+    budget: int = MEMORY_BUDGET,
+    in_memory: bool = True,
+) -> tuple[Plan, TilePlan]:
+    """`plan`, and the blocks that it stands for."""
     costs = {name: each.cost(layers, work) for name, each in IMPLEMENTATIONS.items() if each.supports(layers)}
     if implementation == "auto":
         name = min(costs, key=lambda each: costs[each].flops + IMPLEMENTATIONS[each].overhead)
@@ -58,9 +70,9 @@ def plan(
             pointer="/of/implementation",
             hint=f"use one of auto, {', '.join(costs)}",
         )
-    tiles = tiles_of(work, costs[name].bytes_per_row, budget)
+    tiles = tiles_of(work, costs[name].bytes_per_row, budget, in_memory=in_memory)
     methods = IMPLEMENTATIONS[name].methods(layers)
-    return Plan(name, max(tiles.block), costs[name].flops, tiles.bytes, reason, methods)
+    return Plan(name, max(tiles.block), costs[name].flops, tiles.bytes, reason, methods), tiles
 
 
 def entry_of(work: Work) -> Entry:
@@ -69,7 +81,7 @@ def entry_of(work: Work) -> Entry:
     return Entry(work.form.shape(1, 1, work.k)[2:], dtype)
 
 
-def tiles_of(work: Work, bytes_per_row: int, budget: int, *, in_memory: bool = True) -> TilePlan:
+def tiles_of(work: Work, bytes_per_row: int, budget: int, *, in_memory: bool) -> TilePlan:
     """The blocks: as large as the budget allows, for rows are what costs."""
     entry = entry_of(work)
     return plan_tiles(
