@@ -57,6 +57,10 @@ class Graded:
         """The values of each row with itself; empty where they are not kept."""
         return self.values[1:]
 
+    def on_pairs(self) -> Graded:
+        """The term on the pairs (x1, x2) alone."""
+        return replace(self, values=self.values[:1])
+
     def scaled(self, factor: float, power: Fraction = ZERO) -> Graded:
         """The term times `factor N^power`."""
         same = factor == 1 or self.vanishes

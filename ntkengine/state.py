@@ -185,10 +185,6 @@ class KernelState:
         """The size of a hidden layer of that width."""
         return Size(None if self.symbolic else width)
 
-    def nngp_pair(self) -> Graded:
-        """The second moment on the pairs (x1, x2) alone."""
-        return replace(self.nngp, values=(self.nngp.pair,))
-
     def mapped(self, linear: Linear) -> KernelState:
         """The state after a linear map of the positions, the same for every feature."""
 

@@ -68,10 +68,14 @@ class Fold:
         end = self.run(replace(start, nearness=nearness))
         return Probe(end, nearness, end.nngp_error, end.ntk_error)
 
-    def block(self, x1: Tensor, x2: Tensor | None, nearness: float) -> KernelState:
-        """The state of the outputs on all pairs of rows; near ones are computed apart, in float64."""
+    def block(self, x1: Tensor, x2: Tensor | None, probe: Probe) -> KernelState:
+        """The state of the outputs on all pairs of rows; near ones are computed apart, in float64.
+
+        Quadrature has the precision of the probe: all blocks of a kernel need the same nodes.
+        """
         other = x1 if x2 is None else x2
-        state = self.run(replace(self.start(x1, other, symmetric=x2 is None), nearness=nearness))
+        start = self.start(x1, other, symmetric=x2 is None)
+        state = self.run(replace(start, nearness=probe.nearness, precision=probe.end.precision))
         if state.near is not None and len(state.near.rows):
             rows, columns = state.near
             apart = self.run(self.start(x1[rows].double(), other[columns].double(), paired=True))

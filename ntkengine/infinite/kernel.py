@@ -13,6 +13,7 @@ from ntkengine.gram.compute import Progress, ignore, never
 from ntkengine.infinite.fold import Fold, Probe
 from ntkengine.infinite.scaling import WidthScaling, width_scaling
 from ntkengine.layer import Site
+from ntkengine.layers.windows import known_sizes
 from ntkengine.model import Model
 from ntkengine.positions import Extent, exchanged
 from ntkengine.state import Method
@@ -161,7 +162,7 @@ class Work:
     @property
     def axes(self) -> tuple[int, ...]:
         """The spatial axes of the outputs."""
-        return tuple(axis for axis in self.site.out_shape[:-1] if axis is not None)
+        return known_sizes(self.site.out_shape)
 
     def entries(self) -> dict[str, Entry]:
         """What is kept of a pair of inputs."""
@@ -173,7 +174,7 @@ class Work:
         """Blocks that fit the cache and the budget."""
         import torch
 
-        positions = max(math.prod(known(leaf.in_shape[:-1])) for leaf in self.site.leaves())
+        positions = max(math.prod(known_sizes(leaf.in_shape)) for leaf in self.site.leaves())
         full = self.fold.needs().between == Extent.FULL
         numbers = positions**2 if full else positions
         n1, n2 = len(self.x1), None if self.x2 is None else len(self.x2)
@@ -195,14 +196,12 @@ class Work:
 
     def block(self, rows: slice, columns: slice) -> dict[str, Tensor]:
         """The kernels of some rows of x1 and some of x2."""
-        if self.x2 is not None:
-            state = self.fold.block(self.x1[rows], self.x2[columns], self.probe.nearness)
-        else:
-            other = None if rows == columns else self.x1[columns]
-            state = self.fold.block(self.x1[rows], other, self.probe.nearness)
+        others = self.x1 if self.x2 is None else self.x2
+        same = self.x2 is None and rows == columns
+        state = self.fold.block(self.x1[rows], None if same else others[columns], self.probe)
         self.errors.largest.append(max(state.nngp_error, state.ntk_error))
         scale = self.model.output_scale**2
-        kernels = {"nngp": state.nngp_pair().scaled(scale), "ntk": state.ntk.scaled(scale)}
+        kernels = {"nngp": state.nngp.on_pairs().scaled(scale), "ntk": state.ntk.scaled(scale)}
         if self.model.initial_function != "raw":
             kernels["nngp"] = kernels["nngp"].scaled(0.0)
         return {name: kernels[name].pair for name in self.get}
@@ -224,11 +223,6 @@ class Work:
             warnings=(*warnings, *scaling.reasons, *scaling.remarks),
             plan=plan,
         )
-
-
-def known(axes: tuple[int | None, ...]) -> tuple[int, ...]:
-    """Spatial axes, which are always known."""
-    return tuple(axis for axis in axes if axis is not None)
 
 
 def spatial(kernel: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.errors import Cancelled, NumericalError, SpecError
+from ntkengine.gram.compute import ignore, never
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,15 +21,6 @@ Kernels = Callable[["nn.Module", "Tensor", "Tensor | None", tuple[Name, ...]], M
 Progress = Callable[[int, int, float], None]  # draws done, of how many as far as is known, relative error
 
 MIN_DRAWS = 64  # before the spread of the draws is believed
-
-
-def ignore(done: int, total: int, error: float) -> None:
-    """No one asks for progress."""
-
-
-def never() -> bool:
-    """No one cancels."""
-    return False
 
 
 @dataclass(frozen=True)

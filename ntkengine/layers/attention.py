@@ -16,6 +16,7 @@ from ntkengine.errors import SpecError, pointer_of
 from ntkengine.graded import ZERO, Graded
 from ntkengine.laws import Normal
 from ntkengine.layer import Layer, Part, Position, RowStreams, Site
+from ntkengine.layers.windows import known_sizes
 from ntkengine.parameterizations import HALF, AnyParameterization, Scaling
 from ntkengine.positions import Extent, Needs
 from ntkengine.spec import Count, NonNegative, spec
@@ -275,7 +276,7 @@ class Attention(Layer):
             return replace(graded, values=(first @ graded.pair @ second.mT, *own))
 
         nngp, ntk = (attended(each).scaled((self.W_out_std * self.W_value_std) ** 2) for each in content)
-        return Moments(nngp, ntk + on_pairs(nngp).scaled(2.0))  # of W_out and of W_value
+        return Moments(nngp, ntk + nngp.on_pairs().scaled(2.0))  # of W_out and of W_value
 
     def _random(self, site: Site, state: KernelState, seen: Moments, content: Moments) -> Moments:
         """Without the bias, where scores stay random and are the weights themselves:
@@ -291,7 +292,7 @@ class Attention(Layer):
         through = over_keys(seen.ntk, content.nngp) + over_keys(content.ntk, seen.nngp)
         nngp = seen.nngp.times(sums).scaled(factor)
         ntk = (seen.ntk.times(sums) + seen.nngp.times(through)).scaled(factor)
-        return Moments(nngp, ntk + on_pairs(nngp).scaled(4.0))  # of the four tensors
+        return Moments(nngp, ntk + nngp.on_pairs().scaled(4.0))  # of the four tensors
 
     def _scores(self, seen: Moments) -> Tensor:
         """The limit of the scores with linear_scaling, (n1 + n2, P, P)."""
@@ -341,11 +342,6 @@ class Attention(Layer):
         return value
 
 
-def on_pairs(graded: Graded) -> Graded:
-    """The values on the pairs (x1, x2) alone."""
-    return replace(graded, values=(graded.pair,))
-
-
 def positions(site: Site) -> int:
     """The number of positions of a layer's inputs."""
-    return math.prod(axis for axis in site.in_shape[:-1] if axis is not None)
+    return math.prod(known_sizes(site.in_shape))

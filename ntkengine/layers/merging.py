@@ -10,6 +10,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, ClassVar
 
 from ntkengine.errors import SpecError, pointer_of
+from ntkengine.first_layer import Precision
 from ntkengine.graded import Size
 from ntkengine.layer import Site
 from ntkengine.state import KernelState, Near, SinceFork, less_exact
@@ -63,6 +64,12 @@ def check_uncorrelated(site: Site, ends: list[KernelState], merge: str) -> None:
         )
 
 
+def finest(precisions: list[Precision | None]) -> Precision | None:
+    """The precision of most points, which serves all branches."""
+    known = [each for each in precisions if each is not None]
+    return max(known, key=lambda each: each.points, default=None)
+
+
 def together(fork: KernelState, ends: list[KernelState]) -> KernelState:
     """What the merged state has of each of the branches, whatever the merge."""
     import torch
@@ -75,6 +82,7 @@ def together(fork: KernelState, ends: list[KernelState]) -> KernelState:
         gaussian=False,
         det=None,
         since_fork=SinceFork.of_all([end.since_fork for end in ends], fork.since_fork),
+        precision=finest([end.precision for end in ends]),
         near=Near(*(torch.cat(each) for each in zip(*near, strict=True))) if near else None,
         method=less_exact(*(end.method for end in ends)),
         nngp_error=max(end.nngp_error for end in ends),

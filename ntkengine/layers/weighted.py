@@ -154,7 +154,7 @@ class Weighted(Layer):
         gradient = times(weight, weight, n.power(ONE))
         forward = times(gradient, n.power(-2 * site.scaling.b), (self._variance(site, "W"), ZERO))
         nngp = state.nngp.scaled(*forward)
-        ntk = state.ntk.scaled(*forward) + state.nngp_pair().scaled(*gradient)
+        ntk = state.ntk.scaled(*forward) + state.nngp.on_pairs().scaled(*gradient)
         bias = times(self.bias_multiplier(site, n), self.bias_multiplier(site, n))
         shift = 0.0
         if self.b_std is not None:

@@ -88,3 +88,14 @@ def test_laws_of_deeper_biases_and_of_convolutions_are_refused_but_for_polynomia
         drawn = torch.stack([empirical_ntk(spec.network((4, 4), seed=seed), x) for seed in range(20)])
         spread = 4.0 * drawn.std(0) / 20**0.5 + 4.0 / 400 * kernel.ntk.abs().max()
         assert bool(((drawn.mean(0) - kernel.ntk).abs() <= spread).all())
+
+
+def test_all_blocks_have_the_same_nodes() -> None:
+    """The same input in the first block and in the last, among others that need fewer points or more."""
+    x = inputs(700, 3)
+    x[:350] *= 0.02
+    x[-1] = x[0]
+    kernel = infinite_kernel(model([UNIFORM_FIRST, RELU, READOUT]), x)
+    assert kernel.plan.count > 1
+    for square in (kernel.nngp, kernel.ntk):
+        assert float((square[0, 1:-1] - square[-1, 1:-1]).abs().max()) < 1e-13 * float(square.abs().max())
