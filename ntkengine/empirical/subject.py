@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -129,38 +128,9 @@ class Subject:
 
     def jacobians(self, x: Inputs, tensors: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
         """Jacobians `df_a / dp` of some tensors by name, (n, k, p)."""
-        if not tensors:
-            return {}
-        try:
-            return self._mapped_jacobians(x, tensors)
-        except (RuntimeError, NotImplementedError):  # what vmap cannot map, such as recurrent kernels
-            return self._looped_jacobians(x, tensors)
+        from ntkengine.empirical.jacobian import Jacobian  # which stands on this module
 
-    def _mapped_jacobians(self, x: Inputs, tensors: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-        detached = {name: p.detach() for name, p in tensors.items()}
-
-        def outputs(params: dict[str, Tensor], row: Inputs) -> Tensor:
-            one = mapped(row, lambda part: part[None])
-            return flat(call_functional(self.module, params, one))[0]
-
-        # the fused forms of attention are not made for vmap
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            found = vmap(jacrev(outputs), in_dims=(None, 0))(detached, x)
-        return {name: jacobian.flatten(2) for name, jacobian in found.items()}
-
-    def _looped_jacobians(self, x: Inputs, tensors: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-        names, wanted = list(tensors), list(tensors.values())
-        rows: list[list[Tensor]] = []
-        for i in range(length(x)):
-            with torch.enable_grad():
-                values = self(rows_of(x, slice(i, i + 1)))[0].unbind()
-            for value in values:
-                found = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True)
-                rows.append(filled(found, wanted))
-        return {
-            name: torch.stack([row[i].flatten() for row in rows]).reshape(length(x), -1, wanted[i].numel())
-            for i, name in enumerate(names)
-        }
+        return Jacobian(self.module, tensors).row_gradients(x) if tensors else {}
 
     def tried(self, x: Inputs) -> Subject:
         """The subject with those forms alone that give the kernel which gradients give, on these rows and for
