@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ntkengine.blocks import Shares, Sums
 from ntkengine.errors import SpecError, UnsupportedError, pointer_of
 from ntkengine.laws import Law
+from ntkengine.lengths import Lengths
 from ntkengine.parameterizations import Parameterization, Role, Scaling
 from ntkengine.positions import Needs
 from ntkengine.state import KernelState
@@ -29,13 +30,15 @@ Shape = tuple[int | None, ...]  # of one sample, channel last; None where a widt
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where a layer is about to be placed: the path, the shape that arrives, weights before and after."""
+    """Where a layer is about to be placed: the path, the shape that arrives, weights before and after; the
+    lengths that arrive, where these differ between inputs."""
 
     path: str
     shape: Shape
     parameterization: Parameterization
     weights_before: bool
     weights_after: bool
+    lengths: Lengths | None = None
 
     @property
     def role(self) -> Role:
@@ -61,6 +64,32 @@ class Position:
                 hint="use one hidden layer, or the parameterization ntk, standard or abc",
             ) from None
 
+    def site(self, layer: Layer, shape: Shape, lengths: Lengths | None, parts: tuple[Site, ...] = ()) -> Site:
+        """The layer in this place, with the shape and the lengths that leave it."""
+        return Site(
+            layer=layer,
+            path=self.path,
+            in_shape=self.shape,
+            out_shape=shape,
+            in_lengths=self.lengths,
+            out_lengths=lengths,
+            parts=parts,
+        )
+
+    def check_one_length(self, why: str) -> None:
+        """Refuse inputs of different lengths.
+
+        Raises:
+            UnsupportedError: they are such; the message says why they make no sense here.
+        """
+        if self.lengths is not None:
+            raise UnsupportedError(
+                f"{self.path}: inputs of different lengths have no meaning here: {why}",
+                pointer=pointer_of(self.path),
+                hint="put global_avg_pool or global_sum_pool before it, or give all inputs one length and "
+                "leave out the mask",
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
@@ -76,6 +105,8 @@ class Site:
     starts_at_zero: bool = False  # its weights, which are trained
     random: bool = False  # its map is another one in every pass
     parts: tuple[Site, ...] = ()
+    in_lengths: Lengths | None = None  # None: all inputs have the same
+    out_lengths: Lengths | None = None
 
     def leaves(self) -> Iterator[Site]:
         """The layers without parts, in the order in which data meets them."""
@@ -108,8 +139,17 @@ class Site:
     def unsupported(self, what: str, hint: str) -> UnsupportedError:
         return UnsupportedError(f"{self.path}: {what}", pointer=pointer_of(self.path), hint=hint)
 
+    def present(self, lengths: Tensor | None) -> Tensor | None:
+        """Which positions arrive of inputs of those lengths, (n, *axes); None where all do."""
+        return None if lengths is None or self.in_lengths is None else self.in_lengths.present(lengths)
 
-Part = Callable[["Tensor"], "Tensor"]
+    def after(self, state: KernelState) -> KernelState:
+        """The layer's rule, and 0 where an input has ended."""
+        state = self.layer.rule(self, state)
+        return state if self.out_lengths is None else state.cut(self.out_lengths, self.path)
+
+
+Part = Callable[["Tensor", "Tensor | None"], "Tensor"]
 
 
 class Layer(ABC):
@@ -140,8 +180,19 @@ class Layer(ABC):
         """Fresh trained tensors by name, drawn from their laws."""
 
     @abstractmethod
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
-        """The finite map on a batch `x` of shape (n, *in_shape), to (n, *out_shape)."""
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """The finite map on a batch `x` of shape (n, *in_shape), to (n, *out_shape).
+
+        Where inputs differ in their `lengths` (n, axes), `site.present` says which positions there are: x is
+        0 at the others, and what this gives there is put to 0 afterwards.
+        """
 
     @abstractmethod
     def needs(self, site: Site, wanted: Needs) -> Needs:
@@ -203,7 +254,8 @@ class FixedMap(WithoutTensors):
     def rule(self, site: Site, state: KernelState) -> KernelState:
         if state.inputs is None:
             return self.moments(site, state)
-        x1, x2 = (self.apply(site, {}, x, ()) for x in state.inputs)
+        lengths = state.lengths or (None, None)
+        x1, x2 = (self.apply(site, {}, x, (), each) for x, each in zip(state.inputs, lengths, strict=True))
         return state if x1 is state.inputs[0] else state.with_inputs(x1, x2)
 
     @abstractmethod

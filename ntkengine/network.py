@@ -33,9 +33,9 @@ class LayerModule(nn.Module):
             else ()
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         own = cast("dict[str, Tensor]", self._parameters)
-        return self.site.layer.apply(self.site, own, x, self.parts())
+        return self.site.layer.apply(self.site, own, x, self.parts(), lengths)
 
 
 class Network(nn.Module):
@@ -53,9 +53,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (n, k) on inputs (n, d)."""
-        y = x
-        for layer in self.layers:
-            y = layer(y)
+        y = self.site.layer.apply(self.site, {}, x, tuple(self.layers))
         if self.twin is not None:
             y = y - self.twin(x)
         return self.scale * y

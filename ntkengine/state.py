@@ -10,20 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from ntkengine.first_layer import Preactivation, Precision, Profile, first_layer_moments, points_for
+from ntkengine.features import Cumulants, FirstLayer, SinceFork
+from ntkengine.first_layer import Precision, Profile, first_layer_moments, points_for
 from ntkengine.first_layer.moments import ACCURACY
 from ntkengine.graded import Graded, Power, Size
-from ntkengine.joint import (
-    CumulantRule,
-    Joint,
-    affine_determinant,
-    determinant_of_rows,
-    multiplied_determinant,
-    summed_determinant,
-)
+from ntkengine.joint import Joint, affine_determinant, determinant_of_rows
+from ntkengine.lengths import Lengths
 from ntkengine.positions import (
     Extent,
     Needs,
@@ -34,6 +28,7 @@ from ntkengine.positions import (
     row_by_row,
     with_coincident,
 )
+from ntkengine.rounding import errors_behind, largest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,21 +51,6 @@ class Dual(NamedTuple):
 DualRule = Callable[[Joint], Dual]
 
 
-class Cumulants(NamedTuple):
-    """Joint cumulants beyond order two: on (x1, x2), and of each row with itself."""
-
-    pair: CumulantRule
-    own: CumulantRule
-
-
-class FirstLayer(NamedTuple):
-    """Features that are sums over the rows of x1 (n1, d) and x2 (n2, d) with weights of some law."""
-
-    preactivation: Preactivation
-    x1: Tensor
-    x2: Tensor
-
-
 class Near(NamedTuple):
     """Pairs of inputs (rows[k], columns[k]) that nearly coincide, or nearly oppose each other."""
 
@@ -85,21 +65,6 @@ def less_exact(*methods: Method) -> Method:
     """The last of them in the order in which `Method` lists them."""
     order = get_args(Method)
     return max(methods, key=order.index)
-
-
-class SinceFork(Enum):
-    """What became of features since the last fork: whether branches that meet again are correlated."""
-
-    KEPT = "a linear map without weights, at most"
-    FRESH = "weights of its own came last: mean 0, uncorrelated with all that was there at the fork"
-    LOST = "another function of them, which is correlated with what was there"
-
-    @staticmethod
-    def of_all(branches: list[SinceFork], fork: SinceFork) -> SinceFork:
-        """That of merged branches, seen from the fork before theirs."""
-        if SinceFork.LOST in branches:
-            return SinceFork.LOST
-        return fork if SinceFork.KEPT in branches else SinceFork.FRESH
 
 
 @dataclass(frozen=True)
@@ -120,6 +85,7 @@ class KernelState:
     symbolic: bool  # hidden widths are the symbol N
     paired: bool = False
     inputs: tuple[Tensor, Tensor] | None = None  # the features, where they are not random
+    lengths: tuple[Tensor, Tensor] | None = None  # of the network's inputs, (n1, axes), where they differ
     gaussian: bool = False  # the features are Gaussian, with mean 0
     since_fork: SinceFork = SinceFork.KEPT
     cumulants: Cumulants | None = None  # of features that are not Gaussian, where they are known
@@ -173,7 +139,13 @@ class KernelState:
         state = self.from_inputs(
             x1, x2, symmetric=self.symmetric, symbolic=self.symbolic, needs=self.extents, paired=self.paired
         )
-        return replace(state, nearness=self.nearness, probing=self.probing, precision=self.precision)
+        return replace(
+            state,
+            lengths=self.lengths,
+            nearness=self.nearness,
+            probing=self.probing,
+            precision=self.precision,
+        )
 
     def known_inputs(self) -> tuple[Tensor, Tensor]:
         """The features of a state that are the network's inputs."""
@@ -225,15 +197,64 @@ class KernelState:
         det = self.det if needs.within else None  # it goes with the variances
         return replace(self, nngp=trim(self.nngp), ntk=trim(self.ntk), det=det)
 
+    def of_each(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Something of each row, (n1 + n2, ...), as that of x1 and that of x2, for the pairs of these."""
+        rows, columns = self.nngp.pair.shape[0], self.nngp.pair.shape[0 if self.paired else 1]
+        first, second = values[:rows], values[len(values) - columns :]
+        return (first, second) if self.paired else (first[:, None], second[None])
+
+    def of_positions(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of numbers (n1 + n2,) or, at each position, (n1 + n2, P), which broadcast against pairs."""
+        first, second = self.of_each(values)
+        full = self.nngp.pair.ndim == (3 if self.paired else 4)
+        return (first[..., None], second[..., None, :]) if full else (first, second)
+
     def variances(self) -> tuple[Tensor, Tensor]:
         """`E[h^2]` of x1 and of x2, in shapes that broadcast against the pairs."""
-        pair, own = self.nngp.values
-        v = equal_positions(own) if own.ndim == 3 else own
-        rows, columns = pair.shape[0], pair.shape[0 if self.paired else 1]
-        first, second = v[:rows], v[len(v) - columns :]
-        if pair.ndim == (3 if self.paired else 4):
-            first, second = first[..., None], second[..., None, :]
-        return (first, second) if self.paired else (first[:, None], second[None])
+        own = self.nngp.own[0]
+        return self.of_positions(equal_positions(own) if own.ndim == 3 else own)
+
+    def times_rows(self, factors: Tensor) -> KernelState:
+        """The state of features times a factor for each row (n1 + n2,), or each of its positions (.., P)."""
+        first, second = self.of_positions(factors)
+        on_pairs = first * second
+        full = self.extents.within is Extent.FULL
+        left, right = (factors[..., :, None], factors[..., None, :]) if full else (factors, factors)
+        own = (each * (left * right) for each in self.nngp.own)
+        return replace(
+            self,
+            nngp=replace(self.nngp, values=(self.nngp.pair * on_pairs, *own)),
+            ntk=replace(self.ntk, values=(self.ntk.pair * on_pairs,)),
+            inputs=None,
+            cumulants=self.cumulants and self.cumulants.scaled((first, second), (left, right)),
+            first=None,
+            det=None if self.det is None else self.det * on_pairs**2,
+        )
+
+    def present(self, at: Lengths | None) -> Tensor | None:
+        """Which positions of each row are there, (n1 + n2, *axes), as lengths say; None where all are."""
+        return None if self.lengths is None or at is None else at.present(self._of_rows(*self.lengths))
+
+    def cut(self, at: Lengths, path: str) -> KernelState:
+        """The state of features that are 0 where an input has ended.
+
+        Raises:
+            SpecError: nothing is left of an input.
+        """
+        if self.inputs is None:
+            if self.lengths is None:
+                raise ValueError("lengths are those of inputs")
+            rows = self._of_rows(*self.lengths)
+            at.check(rows, path)
+            return self.times_rows(at.factors(rows, self.nngp.pair).flatten(1))
+        first, second = self.lengths or [at.of(x, path) for x in self.inputs]
+        at.check(self._of_rows(first, second), path)
+        x1, x2 = self.inputs
+        return replace(self, lengths=(first, second)).with_inputs(at.cut(x1, first), at.cut(x2, second))
+
+    def _of_rows(self, first: Tensor, second: Tensor) -> Tensor:
+        """Something of x1 and of x2 as that of each row."""
+        return first if self.symmetric else concatenated(first, second)
 
     def joints(self) -> tuple[Joint, Joint]:
         """The joint laws of the pairs (x1, x2), and of each row with itself."""
@@ -253,23 +274,10 @@ class KernelState:
             value = with_coincident(value, diagonal.value)
             slope = with_coincident(slope, diagonal.slope.expand_as(diagonal.value))
         vanishes = self.nngp.vanishes and not bool(value.any())
-        nngp_error, ntk_error = self._errors(dual, out, diagonal)
-        return replace(
-            self,
-            nngp=Graded((value, diagonal.value), vanishes=vanishes),
-            ntk=replace(self.ntk, values=(self.ntk.pair * slope,)),
-            nngp_error=nngp_error,
-            ntk_error=ntk_error,
-            inputs=None,
-            gaussian=False,
-            since_fork=SinceFork.LOST,
-            cumulants=None,
-            first=None,
-            det=None,
-            near=self.near or self._find_near(),
-            nearness=self.nearness if self.probing else 0.0,
-            method=less_exact(self.method, method),
-        )
+        nngp = Graded((value, diagonal.value), vanishes=vanishes)
+        after = self._activated(nngp, slope, method, self._errors(dual, out, diagonal))
+        nearness = self.nearness if self.probing else 0.0
+        return replace(after, near=self.near or self._find_near(), nearness=nearness)
 
     def after_first_layer(self, profile: Profile) -> KernelState:
         """The state after an activation on a first layer whose law is not normal."""
@@ -280,41 +288,41 @@ class KernelState:
         found = first_layer_moments(
             profile, layer, x1, None if self.symmetric else x2, paired=self.paired, precision=precision
         )
-        errors = (
+        nngp_error, ntk_error = (
             0.0 if error is None else float(error.max()) / largest(values)
             for values, error in (found.pair[::2], found.pair[1::2])
         )
-        nngp_error, ntk_error = errors
+        nngp = Graded((found.pair.value, found.own.value))
+        method: Method = "moments" if found.method == "exact" else "quadrature"
+        after = self._activated(nngp, found.pair.slope, method, (nngp_error, ntk_error))
+        return replace(after, precision=precision)
+
+    def _activated(
+        self, nngp: Graded, slope: Tensor, method: Method, errors: tuple[float, float]
+    ) -> KernelState:
+        """The state after an activation: nothing is known of its features but their second moments."""
         return replace(
             self,
-            nngp=Graded((found.pair.value, found.own.value)),
-            ntk=replace(self.ntk, values=(self.ntk.pair * found.pair.slope,)),
+            nngp=nngp,
+            ntk=replace(self.ntk, values=(self.ntk.pair * slope,)),
+            nngp_error=errors[0],
+            ntk_error=errors[1],
+            inputs=None,
             gaussian=False,
             since_fork=SinceFork.LOST,
             cumulants=None,
             first=None,
-            precision=precision,
             det=None,
-            method=less_exact(self.method, "moments" if found.method == "exact" else "quadrature"),
-            nngp_error=nngp_error,
-            ntk_error=ntk_error,
+            method=less_exact(self.method, method),
         )
 
     def _errors(self, dual: DualRule, out: Dual, diagonal: Dual) -> tuple[float, float]:
         """The errors after an activation: what its dual's method leaves, and, when probing, what becomes of
-        the error so far in a (nearly) coincident pair: a kink puts a root into the slope's dual, a step
-        into both."""
+        the error so far in a (nearly) coincident pair."""
         nngp, ntk = self.nngp_error, self.ntk_error
         if self.probing:
-            _, joint = self.joints()
-            v = equal_positions(joint.q12) if joint.q12.ndim == 3 else joint.q12
-            higher = joint.higher if v is joint.q12 else None  # one of rounding is enough
-            rounding = max(nngp, 8.0 * epsilon(v))  # the cosine itself is known to four
-            here, there = (
-                dual(Joint(v, v * (1.0 - d), v, higher)) for d in (self.nearness, self.nearness + rounding)
-            )
-            nngp = relative_distance(there.value, here.value)
-            ntk = max(ntk, relative_distance(there.slope, here.slope))
+            nngp, of_slope = errors_behind(dual, self.joints()[1], self.nearness, nngp)
+            ntk = max(ntk, of_slope)
         if out.value_error or out.slope_error:
             nngp += out.value_error / largest(diagonal.value)
             ntk += out.slope_error / largest(diagonal.slope)
@@ -330,29 +338,6 @@ class KernelState:
         if self.symmetric:
             near = near.triu_(1)
         return Near(*near.nonzero(as_tuple=True)) if bool(near.any()) else None
-
-    def weighted(self, share: float) -> KernelState:
-        """The state with every moment times a constant."""
-        det = None if self.det is None else self.det * share**2
-        return replace(self, nngp=self.nngp.scaled(share), ntk=self.ntk.scaled(share), det=det)
-
-    def plus(self, other: KernelState) -> KernelState:
-        """The moments of the sum of uncorrelated features: those of the higher power of N."""
-        nngp = self.nngp + other.nngp
-        det = None
-        if self.det is not None and other.det is not None:
-            leading = [s for s in (self, other) if s.nngp.power == nngp.power and not s.nngp.vanishes]
-            both = summed_determinant(self.joints()[0], other.joints()[0])
-            det = both if len(leading) == 2 else (leading or [self])[0].det
-        return replace(self, nngp=nngp, ntk=self.ntk + other.ntk, det=det)
-
-    def multiplied(self, other: KernelState) -> KernelState:
-        """The moments of the product of uncorrelated features."""
-        ntk = self.ntk.times(other.nngp) + self.nngp.times(other.ntk)
-        det = None
-        if self.det is not None and other.det is not None:
-            det = multiplied_determinant(self.joints()[0], other.joints()[0])
-        return replace(self, nngp=self.nngp.times(other.nngp), ntk=ntk, det=det)
 
     def affine_determinant(self, factor: Power, shift: Power) -> Tensor | None:
         """The determinant once every second moment is times a factor and plus a constant, each with its power
@@ -383,23 +368,6 @@ class KernelState:
         """The state of one set of inputs, symmetric to the last bit."""
         nngp = replace(self.nngp, values=(mirrored(self.nngp.pair), *self.nngp.own))
         return replace(self, nngp=nngp, ntk=replace(self.ntk, values=(mirrored(self.ntk.pair),)))
-
-
-def largest(values: Tensor) -> float:
-    """The largest absolute entry; 1 where all vanish."""
-    return float(values.abs().max()) or 1.0
-
-
-def relative_distance(values: Tensor, others: Tensor) -> float:
-    """The largest difference, relative to the largest of the others; 0 where these vanish."""
-    return float((values - others).abs().max()) / largest(others) if bool(others.any()) else 0.0
-
-
-def epsilon(values: Tensor) -> float:
-    """The rounding error of the dtype."""
-    import torch
-
-    return float(torch.finfo(values.dtype).eps)
 
 
 def concatenated(first: Tensor, second: Tensor) -> Tensor:

@@ -54,10 +54,17 @@ class Activation(FixedMap):
 
     @final
     def place(self, at: Position) -> Site:
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape)
+        return at.site(self, at.shape, at.lengths)
 
     @final
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         try:
             return self.function(x)
         except NotImplementedError as error:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ntkengine.layer import Site
 from ntkengine.positions import Extent, Needs
-from ntkengine.state import KernelState, epsilon
+from ntkengine.rounding import epsilon
+from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,12 +13,14 @@ from ntkengine.layers.conv_local import ConvLocal
 from ntkengine.layers.conv_transpose import ConvTranspose
 from ntkengine.layers.dense import Dense
 from ntkengine.layers.dropout import Dropout
+from ntkengine.layers.mask import Mask
 from ntkengine.layers.normalization import LayerNorm, RMSNorm
 from ntkengine.layers.plain import Aggregate, Identity
 from ntkengine.layers.pooling import AvgPool, Flatten, GlobalAvgPool, GlobalSumPool, MaxPool, SumPool
 
 AnyLayer = Annotated[
-    Dense
+    Mask
+    | Dense
     | Conv
     | ConvLocal
     | ConvTranspose
@@ -60,6 +62,7 @@ __all__ = [
     "GlobalSumPool",
     "Identity",
     "LayerNorm",
+    "Mask",
     "MaxPool",
     "Parallel",
     "RMSNorm",

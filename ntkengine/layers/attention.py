@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from ntkengine.blocks import Shares, Sums
 from ntkengine.errors import SpecError, pointer_of
+from ntkengine.features import SinceFork
 from ntkengine.graded import ZERO, Graded
 from ntkengine.laws import Normal
 from ntkengine.layer import Layer, Part, Position, RowStreams, Site
 from ntkengine.layers.windows import known_sizes
 from ntkengine.parameterizations import HALF, AnyParameterization, Scaling
 from ntkengine.positions import Extent, Needs
+from ntkengine.rounding import largest
 from ntkengine.spec import Count, NonNegative, spec
-from ntkengine.state import KernelState, SinceFork, largest
+from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,15 +161,8 @@ class Attention(Layer):
                 pointer=f"{pointer_of(at.path)}/parameterization",
                 hint='give this layer "parameterization": {"kind": "ntk"}',
             )
-        return Site(
-            layer=self,
-            path=at.path,
-            in_shape=at.shape,
-            out_shape=(*at.shape[:-1], self.width),
-            role=at.role,
-            only=at.only,
-            scaling=scaling,
-        )
+        site = at.site(self, (*at.shape[:-1], self.width), at.lengths)
+        return replace(site, role=at.role, only=at.only, scaling=scaling)
 
     def shapes(self, site: Site) -> dict[str, tuple[int, ...]]:
         heads, key, val = (self._count(site, name) for name in ("n_heads", "n_chan_key", "n_chan_val"))
@@ -202,7 +197,14 @@ class Attention(Layer):
             drawn["pos_emb"] = rows.matrix(Normal(), EMBEDDING, *shapes["pos_emb"])
         return drawn
 
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         features = x.flatten(1, -2)
         seen = self._with_embedding(features, params)
         content = seen if self.val_pos_emb else features
@@ -210,7 +212,7 @@ class Attention(Layer):
         keys = queries if self.linear_scaling else seen[:, None] @ params["W_key"]
         divisor = seen.shape[-1] * queries.shape[-1] ** (1.0 if self.linear_scaling else 0.5)
         scores = queries @ keys.mT * (self.W_query_std * self.W_key_std / divisor)
-        weights = self._mechanism().weights(scores, self._visible(site, x))
+        weights = self._mechanism().weights(scores, self._visible(site, site.present(lengths), x)[:, None])
         of_heads = weights @ (content[:, None] @ params["W_value"])  # (n, heads, P, val)
         joined = of_heads.transpose(1, 2).flatten(2)
         multiplier = self.W_out_std * self.W_value_std / math.sqrt(joined.shape[-1] * content.shape[-1])
@@ -265,11 +267,9 @@ class Attention(Layer):
 
     def _constant(self, site: Site, state: KernelState, seen: Moments, content: Moments) -> Moments:
         """Without the bias, where scores are constant: no gradient comes through them, nor through keys."""
-        weights = self._mechanism().weights(self._scores(seen), self._visible(site, state.nngp.pair))
-        rows, columns = state.nngp.pair.shape[0], state.nngp.pair.shape[0 if state.paired else 1]
-        first, second = weights[:rows], weights[len(weights) - columns :]
-        if not state.paired:
-            first, second = first[:, None], second[None]
+        visible = self._visible(site, state.present(site.in_lengths), state.nngp.pair)
+        weights = self._mechanism().weights(self._scores(seen), visible)
+        first, second = state.of_each(weights)
 
         def attended(graded: Graded) -> Graded:
             own = (weights @ each @ weights.mT for each in graded.own)
@@ -281,11 +281,14 @@ class Attention(Layer):
     def _random(self, site: Site, state: KernelState, seen: Moments, content: Moments) -> Moments:
         """Without the bias, where scores stay random and are the weights themselves:
         `K'[p, p'] = factor K[p, p'] sum_qq' K[q, q'] K[q, q']`, those of queries, of keys and of values."""
-        visible = self._visible(site, state.nngp.pair).to(state.nngp.pair.dtype)
+        seen_by = self._visible(site, state.present(site.in_lengths), state.nngp.pair).to(state.nngp.pair)
+        visible = seen_by.expand_as(state.nngp.own[0])
+        first, second = state.of_each(visible)
 
         def over_keys(keys: Graded, values: Graded) -> Graded:
             product = keys.times(values)
-            return replace(product, values=tuple(visible @ each @ visible.T for each in product.values))
+            own = (visible @ each @ visible.mT for each in product.own)
+            return replace(product, values=(first @ product.pair @ second.mT, *own))
 
         factor = (self.W_query_std * self.W_key_std * self.W_out_std * self.W_value_std) ** 2
         sums = over_keys(seen.nngp, content.nngp)
@@ -320,12 +323,13 @@ class Attention(Layer):
             return features + embedding
         return torch.cat((features, embedding.expand_as(features)), -1)
 
-    def _visible(self, site: Site, like: Tensor) -> Tensor:
-        """(P, P): which positions each one sees."""
+    def _visible(self, site: Site, present: Tensor | None, like: Tensor) -> Tensor:
+        """(n, P, P): which positions each one sees; of one row where all rows are alike."""
         import torch
 
         everything = torch.ones(2 * (positions(site),), dtype=torch.bool, device=like.device)
-        return everything.tril() if self.causal else everything
+        visible = everything.tril() if self.causal else everything
+        return visible[None] if present is None else visible & present.flatten(1)[:, None]
 
     def _mechanism(self) -> Mechanism:
         return MECHANISMS[self.attention_mechanism]

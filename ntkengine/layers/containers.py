@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 from pydantic import Field
 
 from ntkengine.errors import SpecError, pointer_of
+from ntkengine.features import SinceFork
 from ntkengine.layer import Part, Position, Shape, Site, WithoutTensors
 from ntkengine.layers.merging import MERGES, Merge
 from ntkengine.positions import Extent, Needs
 from ntkengine.spec import spec
-from ntkengine.state import KernelState, SinceFork
+from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,14 +50,26 @@ class InSequence(WithoutTensors):
                 weights_after=at.weights_after or index < last,
             )
             site = layer.place(here)
-            here = replace(here, shape=site.out_shape)
+            here = replace(here, shape=site.out_shape, lengths=site.out_lengths)
             sites.append(site)
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=here.shape, parts=tuple(sites))
+        return at.site(self, here.shape, here.lengths, tuple(sites))
 
     @final
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
-        for part in parts:
-            x = part(x)
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        for inner, part in zip(site.parts, parts, strict=True):
+            y = part(x, lengths)
+            if inner.out_lengths is not None:
+                lengths = inner.out_lengths.of(x, inner.path) if lengths is None else lengths
+                inner.out_lengths.check(lengths, inner.path)
+                y = inner.out_lengths.cut(y, lengths)
+            x = y
         return x
 
     @final
@@ -66,7 +79,7 @@ class InSequence(WithoutTensors):
     @final
     def rule(self, site: Site, state: KernelState) -> KernelState:
         for part, needs in zip(site.parts, needs_of(site.parts, Needs()), strict=True):
-            state = part.layer.rule(part, state.trimmed(needs))
+            state = part.after(state.trimmed(needs))
         return state
 
 
@@ -138,11 +151,24 @@ class Parallel(WithoutTensors):
             layer.place(replace(at, path=f"{prefix}branches.{index}"))
             for index, layer in enumerate(self.branches)
         )
-        out_shape = self._merged_shape(at.path, [site.out_shape for site in sites])
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=out_shape, parts=sites)
+        shape = self._merged_shape(at.path, [site.out_shape for site in sites])
+        if len({site.out_lengths for site in sites}) > 1:
+            raise SpecError(
+                f"{at.path}: the branches end with different lengths for some inputs",
+                pointer=pointer_of(at.path),
+                hint="give convolutions and pooling of all branches the same padding and strides",
+            )
+        return at.site(self, shape, sites[0].out_lengths, sites)
 
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
-        return self._merge().finite([part(x) for part in parts])
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        return self._merge().finite([part(x, lengths) for part in parts])
 
     def needs(self, site: Site, wanted: Needs) -> Needs:
         result = Needs(Extent.DIAGONAL, Extent.NONE)
@@ -152,7 +178,7 @@ class Parallel(WithoutTensors):
 
     def rule(self, site: Site, state: KernelState) -> KernelState:
         fork = replace(state, since_fork=SinceFork.KEPT)
-        ends = [part.layer.rule(part, fork) for part in site.parts]
+        ends = [part.after(fork) for part in site.parts]
         least = Needs(min(s.extents.between for s in ends), min(s.extents.within for s in ends))
         ends = [end.trimmed(least) for end in ends]
         if all(end.inputs is not None for end in ends):

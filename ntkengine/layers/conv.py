@@ -22,6 +22,7 @@ from ntkengine.layers.windows import (
     check_axes,
     known_sizes,
     laid_out,
+    lengths_after,
     moving,
     out_sizes,
     patches,
@@ -66,7 +67,7 @@ class Convolution(Weighted):
         """The site, checked but for the channels."""
         check_axes(at, "filter_shape", self.filter_shape, self.steps())
         sizes = out_sizes(at, "filter_shape", self.windows(known_sizes(at.shape)))
-        return self.placed(at, (*sizes, self.width))
+        return self.placed(at, (*sizes, self.width), lengths_after(at, self.windows))
 
     def moved(self, site: Site, state: KernelState, groups: int) -> KernelState:
         """The rule: means over the taps of a window, then that of weights on all that the window reads."""

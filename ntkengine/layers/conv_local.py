@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ntkengine.features import Cumulants
 from ntkengine.joint import CumulantRule
 from ntkengine.layer import Position, Site
 from ntkengine.layers.conv import Convolution, from_channel_rows
 from ntkengine.layers.windows import PADDING, Axis, Padding, PerAxis, known_sizes, moving
 from ntkengine.spec import spec
-from ntkengine.state import Cumulants, KernelState
+from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor

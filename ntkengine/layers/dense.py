@@ -32,7 +32,7 @@ class Dense(Weighted):
     kind: Literal["dense"] = "dense"
 
     def place(self, at: Position) -> Site:
-        return self.placed(at, (*at.shape[:-1], self.width))
+        return self.placed(at, (*at.shape[:-1], self.width), at.lengths)
 
     def fan_in(self, site: Site) -> int:
         return site.known_size(site.in_shape)

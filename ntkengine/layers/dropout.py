@@ -38,10 +38,16 @@ class Dropout(WithoutTensors):
         return False
 
     def place(self, at: Position) -> Site:
-        random = self._kept() < 1.0
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape, random=random)
+        return replace(at.site(self, at.shape, at.lengths), random=self._kept() < 1.0)
 
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         from torch.nn.functional import dropout
 
         return dropout(x, 1.0 - self._kept(), training=True) if self._kept() < 1.0 else x

@@ -10,10 +10,12 @@ from functools import reduce
 from typing import TYPE_CHECKING, ClassVar
 
 from ntkengine.errors import SpecError, pointer_of
+from ntkengine.features import SinceFork
 from ntkengine.first_layer import Precision
 from ntkengine.graded import Size
+from ntkengine.joint import multiplied_determinant, summed_determinant
 from ntkengine.layer import Site
-from ntkengine.state import KernelState, Near, SinceFork, less_exact
+from ntkengine.state import KernelState, Near, less_exact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,6 +92,32 @@ def together(fork: KernelState, ends: list[KernelState]) -> KernelState:
     )
 
 
+def weighted(state: KernelState, share: float) -> KernelState:
+    """The state with every moment times a constant."""
+    det = None if state.det is None else state.det * share**2
+    return replace(state, nngp=state.nngp.scaled(share), ntk=state.ntk.scaled(share), det=det)
+
+
+def added(a: KernelState, b: KernelState) -> KernelState:
+    """The moments of the sum of uncorrelated features: those of the higher power of N."""
+    nngp = a.nngp + b.nngp
+    det = None
+    if a.det is not None and b.det is not None:
+        leading = [s for s in (a, b) if s.nngp.power == nngp.power and not s.nngp.vanishes]
+        both = summed_determinant(a.joints()[0], b.joints()[0])
+        det = both if len(leading) == 2 else (leading or [a])[0].det
+    return replace(a, nngp=nngp, ntk=a.ntk + b.ntk, det=det)
+
+
+def multiplied(a: KernelState, b: KernelState) -> KernelState:
+    """The moments of the product of uncorrelated features."""
+    ntk = a.ntk.times(b.nngp) + a.nngp.times(b.ntk)
+    det = None
+    if a.det is not None and b.det is not None:
+        det = multiplied_determinant(a.joints()[0], b.joints()[0])
+    return replace(a, nngp=a.nngp.times(b.nngp), ntk=ntk, det=det)
+
+
 class Sum(Merge):
     """`y = sum_b y_b`: second moments of uncorrelated branches add up."""
 
@@ -103,7 +131,7 @@ class Sum(Merge):
 
     def moments(self, site: Site, fork: KernelState, ends: list[KernelState]) -> KernelState:
         check_uncorrelated(site, ends, self.name)
-        total = reduce(KernelState.plus, ends)
+        total = reduce(added, ends)
         gaussian = all(end.gaussian for end in ends)
         return replace(together(fork, ends), nngp=total.nngp, ntk=total.ntk, det=total.det, gaussian=gaussian)
 
@@ -121,7 +149,7 @@ class Product(Merge):
 
     def moments(self, site: Site, fork: KernelState, ends: list[KernelState]) -> KernelState:
         check_uncorrelated(site, ends, self.name)
-        product = reduce(KernelState.multiplied, ends)
+        product = reduce(multiplied, ends)
         merged = replace(together(fork, ends), nngp=product.nngp, ntk=product.ntk, det=product.det)
         # one factor with weights of its own makes the product uncorrelated with all that was before
         fresh = any(end.since_fork is SinceFork.FRESH for end in ends)
@@ -152,9 +180,7 @@ class Concat(Merge):
                 hint='give "width" in the last layer of each branch',
             )
         shares = [width / sum(known) for width in known]
-        total = reduce(
-            KernelState.plus, [end.weighted(share) for end, share in zip(ends, shares, strict=True)]
-        )
+        total = reduce(added, [weighted(end, share) for end, share in zip(ends, shares, strict=True)])
         size = Size(sum(known)) if all(end.size.value is not None for end in ends) else Size(None, len(ends))
         return replace(together(fork, ends), nngp=total.nngp, ntk=total.ntk, det=total.det, size=size)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, final
 
 from pydantic import Field
 
 from ntkengine.errors import SpecError, pointer_of
-from ntkengine.joint import CumulantRule
 from ntkengine.layer import FixedMap, Part, Position, Site
 from ntkengine.positions import Extent, Needs, equal_positions
 from ntkengine.spec import Positive, spec
-from ntkengine.state import Cumulants, KernelState
+from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +37,8 @@ class Normalization(FixedMap):
     eps: Positive = Field(default=1e-12, description="Added to the variance.")
 
     @abstractmethod
-    def numerator(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
-        """u, of features x and for the mean over those axes."""
+    def numerator(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+        """u, of features x and for that mean over the axes."""
 
     @abstractmethod
     def check_mean(self, site: Site, state: KernelState) -> None:
@@ -60,13 +58,24 @@ class Normalization(FixedMap):
                 pointer=f"{pointer_of(at.path)}/axis",
                 hint="use -1, the channels, or a list; axis 0, the batch, cannot be normalised over",
             )
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape)
+        return at.site(self, at.shape, at.lengths)
 
     @final
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
-        axes = self._axes(site.in_shape)
-        u = self.numerator(x, axes)
-        return u / ((u * u).mean(axes, keepdim=True) + self.eps).sqrt()
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        axes, present = self._axes(site.in_shape), site.present(lengths)
+
+        def mean(values: Tensor) -> Tensor:
+            return mean_over(values, axes, None if present is None else present[..., None])
+
+        u = self.numerator(x, mean)
+        return u / (mean(u * u) + self.eps).sqrt()
 
     @final
     def needs(self, site: Site, wanted: Needs) -> Needs:
@@ -85,7 +94,7 @@ class Normalization(FixedMap):
                 "normalise before the read-out, or use a parameterization that keeps them O(1)",
             )
         self.check_mean(site, state)
-        return times_rows(state, (self._mean_squares(site, state) + self.eps).rsqrt())
+        return state.times_rows((self._mean_squares(site, state) + self.eps).rsqrt())
 
     def _axes(self, shape: tuple[int | None, ...]) -> tuple[int, ...]:
         """The axes, counted from the batch axis, 0; out of range where they were."""
@@ -97,11 +106,15 @@ class Normalization(FixedMap):
         own = state.nngp.own[0]
         squares = equal_positions(own) if own.ndim == 3 else own
         spatial = [axis for axis in site.in_shape[:-1] if axis is not None]
-        averaged = [axis for axis in self._axes(site.in_shape) if axis <= len(spatial)]
+        averaged = tuple(axis for axis in self._axes(site.in_shape) if axis <= len(spatial))
         if not averaged:
             return squares
         by_axes = squares.reshape(-1, *spatial)
-        return by_axes.mean(averaged, keepdim=True).expand_as(by_axes).reshape(squares.shape)
+        return (
+            mean_over(by_axes, averaged, state.present(site.in_lengths))
+            .expand_as(by_axes)
+            .reshape(squares.shape)
+        )
 
 
 @spec
@@ -115,8 +128,8 @@ class LayerNorm(Normalization):
 
     kind: Literal["layer_norm"] = "layer_norm"
 
-    def numerator(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
-        return x - x.mean(axes, keepdim=True)
+    def numerator(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
+        return x - mean(x)
 
     def check_mean(self, site: Site, state: KernelState) -> None:
         if not state.gaussian and state.cumulants is None:
@@ -133,37 +146,17 @@ class RMSNorm(Normalization):
 
     kind: Literal["rms_norm"] = "rms_norm"
 
-    def numerator(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+    def numerator(self, x: Tensor, mean: Callable[[Tensor], Tensor]) -> Tensor:
         return x
 
     def check_mean(self, site: Site, state: KernelState) -> None:
         """Any features: nothing is subtracted."""
 
 
-def times_rows(state: KernelState, factors: Tensor) -> KernelState:
-    """The state of features times a factor for each row (n,), or for each of its positions (n, P)."""
-    pair, own = state.nngp.values
-    rows, columns = pair.shape[0], pair.shape[0 if state.paired else 1]
-    first, second = factors[:rows], factors[len(factors) - columns :]
-    if state.extents.between is Extent.FULL:
-        first, second = first[..., :, None], second[..., None, :]
-    if not state.paired:
-        first, second = first[:, None], second[None]
-    left, right = (factors[..., :, None], factors[..., None, :]) if own.ndim == 3 else (factors, factors)
-    on_pairs = first * second
-    cumulants = state.cumulants and Cumulants(
-        scaled(state.cumulants.pair, first, second), scaled(state.cumulants.own, left, right)
-    )
-    return replace(
-        state,
-        nngp=replace(state.nngp, values=(pair * on_pairs, own * (left * right))),
-        ntk=replace(state.ntk, values=(state.ntk.pair * on_pairs,)),
-        inputs=None,
-        cumulants=cumulants,
-        det=None if state.det is None else state.det * on_pairs**2,
-    )
-
-
-def scaled(cumulant: CumulantRule, left: Tensor, right: Tensor) -> CumulantRule:
-    """The cumulants of `left z` and `right z'`."""
-    return lambda i, j: cumulant(i, j) * left**i * right**j
+def mean_over(values: Tensor, axes: tuple[int, ...], present: Tensor | None) -> Tensor:
+    """The mean over some axes of the values that are there, which keeps these axes; 0 where none is."""
+    if present is None:
+        return values.mean(axes, keepdim=True)
+    there = present.to(values)
+    share = there.mean(axes, keepdim=True)
+    return (values * there).mean(axes, keepdim=True) / share.where(share > 0, 1.0)

@@ -35,9 +35,16 @@ class Identity(FixedMap):
     is_linear: ClassVar[bool] = True
 
     def place(self, at: Position) -> Site:
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape)
+        return at.site(self, at.shape, at.lengths)
 
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         return x
 
     def needs(self, site: Site, wanted: Needs) -> Needs:
@@ -72,9 +79,17 @@ class Aggregate(FixedMap):
                 pointer=f"{pointer_of(at.path)}/pattern",
                 hint="give inputs of shape (n, nodes, features) and a pattern of shape (nodes, nodes)",
             )
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape)
+        at.check_one_length("the pattern is that of a graph with all of its nodes")
+        return at.site(self, at.shape, None)
 
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         nodes = x.flatten(1, -2)
         return (self._matrix(x) @ nodes).reshape(x.shape)
 

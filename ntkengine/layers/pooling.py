@@ -6,23 +6,20 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.layer import FixedMap, Part, Position, Site
 from ntkengine.layers.windows import (
-    EMPTY,
     PADDING,
     Axis,
     Padding,
     PerAxis,
     check_axes,
     known_sizes,
+    lengths_after,
     moving,
     out_sizes,
     pooled_sum,
@@ -52,7 +49,7 @@ class Pool(FixedMap):
     def place(self, at: Position) -> Site:
         check_axes(at, "window_shape", self.window_shape, {"strides": self.strides})
         sizes = out_sizes(at, "window_shape", self.windows(known_sizes(at.shape)))
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=(*sizes, at.shape[-1]))
+        return at.site(self, (*sizes, at.shape[-1]), lengths_after(at, self.windows))
 
     def windows(self, sizes: tuple[int, ...]) -> tuple[Axis, ...]:
         """The windows on spatial axes of those sizes."""
@@ -78,30 +75,39 @@ class LinearPool(Pool):
     is_linear: ClassVar[bool] = True
 
     @abstractmethod
-    def factors(self, axis: Axis) -> NDArray[np.float64]:
-        """The factors along one axis, (outputs,)."""
+    def factors(self, taps: int, read: Tensor) -> Tensor:
+        """The factors, from the number of taps and how many of them read an entry."""
 
     @final
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         axes = self.axes(site)
         y = x
         for dim, axis in enumerate(axes, start=1):
             y = windows_on(y, dim, axis).sum(dim + 1)
-        return y * self._factors(axes, x).reshape(*(axis.outputs for axis in axes), 1)
+        return y * self._factors(axes, site.present(lengths), x)[..., None]
 
     @final
     def moments(self, site: Site, state: KernelState) -> KernelState:
-        axes = self.axes(site)
-        factors = self._factors(axes, state.nngp.pair)
-        pairs = factors[:, None] * factors
+        axes, present = self.axes(site), state.present(site.in_lengths)
+        factors = self._factors(axes, present, state.nngp.pair).flatten(1)
+        if present is not None:
+            return state.mixed(lambda moment, leading: pooled_sum(moment, leading, axes)).times_rows(factors)
+        pairs = factors[0, :, None] * factors[0]
         return state.mixed(lambda moment, leading: pooled_sum(moment, leading, axes).mul_(pairs))
 
-    def _factors(self, axes: Sequence[Axis], like: Tensor) -> Tensor:
-        """The factor of each output position."""
-        import torch
-
-        factors = reduce(np.multiply.outer, [self.factors(axis) for axis in axes]).ravel()
-        return torch.as_tensor(factors, dtype=like.dtype, device=like.device)
+    def _factors(self, axes: Sequence[Axis], present: Tensor | None, like: Tensor) -> Tensor:
+        """The factor of each output position, (n, *outputs); of one row where all rows are alike."""
+        there = like.new_ones((1, *(axis.size for axis in axes))) if present is None else present.to(like)
+        for dim, axis in enumerate(axes, start=1):
+            there = windows_on(there, dim, axis).sum(dim + 1)
+        return self.factors(math.prod(axis.taps for axis in axes), there)
 
 
 @spec
@@ -110,8 +116,8 @@ class SumPool(LinearPool):
 
     kind: Literal["sum_pool"] = "sum_pool"
 
-    def factors(self, axis: Axis) -> NDArray[np.float64]:
-        return np.ones(axis.outputs)
+    def factors(self, taps: int, read: Tensor) -> Tensor:
+        return read.new_ones(read.shape)
 
 
 @spec
@@ -123,10 +129,8 @@ class AvgPool(LinearPool):
     """Whether a window that reaches into the padding is divided by the number of inputs that it reads;
     otherwise the size is that of the whole window."""
 
-    def factors(self, axis: Axis) -> NDArray[np.float64]:
-        read = (axis.sources != EMPTY).sum(1) if self.normalize_edges else np.full(axis.outputs, axis.taps)
-        result: NDArray[np.float64] = 1.0 / read
-        return result
+    def factors(self, taps: int, read: Tensor) -> Tensor:
+        return 1.0 / (read.clamp(min=1.0) if self.normalize_edges else read.new_full(read.shape, taps))
 
 
 @spec
@@ -135,7 +139,16 @@ class MaxPool(Pool):
 
     kind: Literal["max_pool"] = "max_pool"
 
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        present = site.present(lengths)
+        x = x if present is None else x.masked_fill(~present[..., None], -math.inf)
         for dim, axis in enumerate(self.axes(site), start=1):
             x = windows_on(x, dim, axis, fill=-math.inf).max(dim + 1).values
         return x
@@ -156,6 +169,10 @@ class GlobalPool(FixedMap):
     def over(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         """The positions on those dimensions as one."""
 
+    @abstractmethod
+    def correction(self, share: Tensor) -> Tensor:
+        """The factor on that, where only this share of the positions is there and the others hold 0."""
+
     @final
     def place(self, at: Position) -> Site:
         if len(at.shape) == 1:
@@ -164,11 +181,19 @@ class GlobalPool(FixedMap):
                 pointer=pointer_of(at.path),
                 hint="give inputs of shape (n, *axes, channels), or leave this layer out",
             )
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=at.shape[-1:])
+        return at.site(self, at.shape[-1:], None)
 
     @final
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
-        return self.over(x, tuple(range(1, x.ndim - 1)))
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        y, present = self.over(x, tuple(range(1, x.ndim - 1))), site.present(lengths)
+        return y if present is None else y * self._corrections(present, x)[:, None]
 
     @final
     def needs(self, site: Site, wanted: Needs) -> Needs:
@@ -176,7 +201,15 @@ class GlobalPool(FixedMap):
 
     @final
     def moments(self, site: Site, state: KernelState) -> KernelState:
-        return state.mixed(lambda moment, _: self.over(moment, (-2, -1)))
+        pooled, present = (
+            state.mixed(lambda moment, _: self.over(moment, (-2, -1))),
+            state.present(site.in_lengths),
+        )
+        return pooled if present is None else pooled.times_rows(self._corrections(present, state.nngp.pair))
+
+    def _corrections(self, present: Tensor, like: Tensor) -> Tensor:
+        """The factor of each row, (n,)."""
+        return self.correction(present.to(like).flatten(1).mean(1))
 
 
 @spec
@@ -188,6 +221,9 @@ class GlobalAvgPool(GlobalPool):
     def over(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         return x.mean(dims)
 
+    def correction(self, share: Tensor) -> Tensor:
+        return 1.0 / share
+
 
 @spec
 class GlobalSumPool(GlobalPool):
@@ -197,6 +233,9 @@ class GlobalSumPool(GlobalPool):
 
     def over(self, x: Tensor, dims: tuple[int, ...]) -> Tensor:
         return x.sum(dims)
+
+    def correction(self, share: Tensor) -> Tensor:
+        return share.new_ones(share.shape)
 
 
 @spec
@@ -211,11 +250,19 @@ class Flatten(FixedMap):
     is_linear: ClassVar[bool] = True
 
     def place(self, at: Position) -> Site:
+        at.check_one_length("a shorter one has fewer features")
         channels, positions = at.shape[-1], math.prod(known_sizes(at.shape))
         features = None if channels is None else positions * channels
-        return Site(layer=self, path=at.path, in_shape=at.shape, out_shape=(features,))
+        return at.site(self, (features,), None)
 
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         return x if x.ndim == 2 else x.flatten(1)
 
     def needs(self, site: Site, wanted: Needs) -> Needs:

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ntkengine.blocks import Shares
+from ntkengine.features import Cumulants, FirstLayer, SinceFork
 from ntkengine.first_layer import Preactivation
 from ntkengine.graded import ONE, ZERO, Power, Size, times
 from ntkengine.joint import CumulantRule
 from ntkengine.laws import AnyLaw, Law, Normal
 from ntkengine.layer import Layer, Part, Position, RowStreams, Shape, Site
+from ntkengine.lengths import Lengths
 from ntkengine.parameterizations import AnyParameterization
 from ntkengine.positions import between, one_axis, row_by_row
 from ntkengine.spec import Count, NonNegative, spec
-from ntkengine.state import Cumulants, FirstLayer, KernelState, SinceFork
+from ntkengine.state import KernelState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,16 +94,13 @@ class Weighted(Layer):
     def any_weights(self) -> bool:
         return True
 
-    def placed(self, at: Position, out_shape: Shape) -> Site:
-        """The site of this layer, with that output shape."""
+    def placed(self, at: Position, out_shape: Shape, lengths: Lengths | None) -> Site:
+        """The site of this layer, with the shape and the lengths that leave it."""
         scaling = at.scaling(self.parameterization)
         if PLACEMENT[self.b_placement] is not None:  # a scaled bias moves as the weights do
             scaling = replace(scaling, c_bias=None)
-        return Site(
-            layer=self,
-            path=at.path,
-            in_shape=at.shape,
-            out_shape=out_shape,
+        return replace(
+            at.site(self, out_shape, lengths),
             role=at.role,
             only=at.only,
             starts_at_zero=self.W_law.variance == 0,
@@ -126,7 +125,14 @@ class Weighted(Layer):
         return drawn
 
     @final
-    def apply(self, site: Site, params: Mapping[str, Tensor], x: Tensor, parts: tuple[Part, ...]) -> Tensor:
+    def apply(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        parts: tuple[Part, ...],
+        lengths: Tensor | None = None,
+    ) -> Tensor:
         n = Size(self.fan_in(site))
         y = self.summed(site, params["W"], x) * self.weight_multiplier(site, n)[0]
         return y if self.b_std is None else y + params["b"] * self.bias_multiplier(site, n)[0]

@@ -7,8 +7,8 @@ in a row, with padding before, after or in between, and a window of some taps mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntkengine.errors import SpecError, pointer_of
+from ntkengine.errors import SpecError, UnsupportedError, pointer_of
 from ntkengine.layer import Position, Shape
+from ntkengine.lengths import Lengths, Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,24 +46,43 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """A window of some taps on one axis: tap t of output o reads the place `stride o + dilation t` of a row,
-    which holds the entry `row[place]` of the axis, or padding."""
+    """A window of some taps on one axis: tap t of output o reads the place `stride o + dilation t` of a row.
+
+    The row has the entries of the axis `spacing` places apart, and places before and after them. What is not
+    an entry is padding; on an axis that goes `around`, the places hold entries of the other end."""
 
     size: int
-    row: tuple[int, ...]
     taps: int
     stride: int = 1
     dilation: int = 1
+    before: int = 0
+    after: int = 0
+    spacing: int = 1
+    around: bool = False
 
     @property
     def outputs(self) -> int:
         """How many windows fit; less than 1 where none does."""
-        return (len(self.row) - self.dilation * (self.taps - 1) - 1) // self.stride + 1
+        places = self.before + self.spacing * (self.size - 1) + 1 + self.after
+        return (places - self.dilation * (self.taps - 1) - 1) // self.stride + 1
 
     @property
     def padded(self) -> bool:
         """The row is more than the entries in their order."""
-        return self.row != tuple(range(self.size))
+        return (self.before, self.after, self.spacing) != (0, 0, 1)
+
+    @cached_property
+    def row(self) -> tuple[int, ...]:
+        """The entry at each place, or EMPTY."""
+        if self.around:
+            return tuple(place % self.size for place in range(-self.before, self.size + self.after))
+        between = [EMPTY] * (self.spacing - 1)
+        entries = [place for entry in range(self.size) for place in (entry, *between)]
+        return (*[EMPTY] * self.before, *entries[: len(entries) - len(between)], *[EMPTY] * self.after)
+
+    def begins_as(self, other: Axis) -> bool:
+        """Its windows read what those of the other, longer axis do, but for entries that it does not have."""
+        return self.before == other.before and not (self.around and (self.before or other.before))
 
     @cached_property
     def sources(self) -> NDArray[np.int64]:
@@ -113,34 +133,22 @@ def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def valid_row(size: int, _window: int, _stride: int) -> Iterable[int]:
-    """The entries alone."""
-    return range(size)
+def no_padding(_size: int, _window: int, _stride: int) -> tuple[int, int]:
+    """No places are added."""
+    return 0, 0
 
 
-def same_row(size: int, window: int, stride: int) -> Iterable[int]:
-    """The entries between zeros."""
-    before, after = same_padding(size, window, stride)
-    return [EMPTY] * before + [*range(size)] + [EMPTY] * after
-
-
-def circular_row(size: int, window: int, stride: int) -> Iterable[int]:
-    """The entries between those of the other end."""
-    before, after = same_padding(size, window, stride)
-    return (place % size for place in range(-before, size + after))
-
-
-ROWS: dict[str, Callable[[int, int, int], Iterable[int]]] = {
-    "VALID": valid_row,
-    "SAME": same_row,
-    "CIRCULAR": circular_row,
+MARGINS: Mapping[Padding, Callable[[int, int, int], tuple[int, int]]] = {
+    "VALID": no_padding,
+    "SAME": same_padding,
+    "CIRCULAR": same_padding,
 }
 
 
 def moving(size: int, taps: int, stride: int, dilation: int, padding: Padding) -> Axis:
     """The window of a convolution or of pooling."""
-    row = ROWS[padding](size, dilation * (taps - 1) + 1, stride)
-    return Axis(size, tuple(row), taps, stride, dilation)
+    before, after = MARGINS[padding](size, dilation * (taps - 1) + 1, stride)
+    return Axis(size, taps, stride, dilation, before, after, around=padding == "CIRCULAR")
 
 
 def transposed_padding(taps: int, stride: int, padding: Literal["SAME", "VALID"]) -> tuple[int, int]:
@@ -155,9 +163,7 @@ def transposed_padding(taps: int, stride: int, padding: Literal["SAME", "VALID"]
 def transposed(size: int, taps: int, stride: int, padding: Literal["SAME", "VALID"]) -> Axis:
     """The window of a transposed convolution: it moves by one place, over entries `stride` places apart."""
     before, after = transposed_padding(taps, stride, padding)
-    row = [EMPTY] * (before + stride * (size - 1) + 1 + after)
-    row[before : before + stride * size : stride] = range(size)
-    return Axis(size, tuple(row), taps)
+    return Axis(size, taps, before=before, after=after, spacing=stride)
 
 
 def known_sizes(shape: Shape) -> tuple[int, ...]:
@@ -203,6 +209,32 @@ def out_sizes(at: Position, field: str, axes: Sequence[Axis]) -> tuple[int, ...]
                 hint='use a smaller window, or "padding": "SAME"',
             )
     return tuple(axis.outputs for axis in axes)
+
+
+def lengths_after(at: Position, windows: Callable[[tuple[int, ...]], tuple[Axis, ...]]) -> Lengths | None:
+    """The lengths that windows leave of those that arrive.
+
+    Raises:
+        UnsupportedError: padding depends on the length, so that windows of a shorter input lie elsewhere.
+    """
+    if at.lengths is None:
+        return None
+    sizes = known_sizes(at.shape)
+    of_size = [windows((size,) * len(sizes)) for size in range(1, max(sizes) + 1)]
+    tables: list[Table] = []
+    for index, table in enumerate(at.lengths.tables):
+        axes = [axes[index] for axes in of_size[: sizes[index]]]
+        whole = axes[-1]
+        if not all(axes[length - 1].begins_as(whole) for length in set(table) - {0}):
+            raise UnsupportedError(
+                f"{at.path}: its padding depends on the length of an input, so that inputs of different "
+                "lengths are not read alike",
+                pointer=f"{pointer_of(at.path)}/padding",
+                hint='use "padding": "VALID", or "SAME" with strides of 1',
+            )
+        left = (0, *(max(axis.outputs, 0) for axis in axes))
+        tables.append(tuple(left[length] for length in table))
+    return replace(at.lengths, tables=tuple(tables))
 
 
 def window_sum(x: Tensor, dims: Sequence[int], axis: Axis) -> Tensor:
