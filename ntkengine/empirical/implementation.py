@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ntkengine.empirical.subject import Subject
 
-Block = Iterator[tuple[str, "Tensor"]]  # shares of an NTK block by the path of the layer
-
 
 @dataclass(frozen=True)
 class Work:
@@ -103,5 +101,6 @@ class Implementation(ABC):
     @abstractmethod
     def contract(
         self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
-    ) -> Block:
-        """The shares of a block (n1, n2, *outputs) of two sets of rows, each tensor's times its weight."""
+    ) -> Iterator[Tensor]:
+        """Shares whose sum is a block (n1, n2, *outputs) of two sets of rows: of the tensors with a weight,
+        each times it."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ntkengine.blocks import Contraction
-from ntkengine.empirical.implementation import Block, Cost, Implementation, LayerWork, Work
+from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,6 @@ class JacobianContraction(Implementation):
 
     def contract(
         self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
-    ) -> Block:
-        for name in left:
-            yield name.rpartition(".")[0], weights[name] * contraction.product(left[name], right[name])
+    ) -> Iterator[Tensor]:
+        for name, weight in weights.items():
+            yield weight * contraction.product(left[name], right[name])

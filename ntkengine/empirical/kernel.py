@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ntkengine.blocks import Contraction, sum_in_place
+from ntkengine.blocks import sum_in_place
 from ntkengine.empirical.implementation import Implementation, Work
 from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, Plan, entry_of, plan_with_tiles
 from ntkengine.errors import SpecError
@@ -194,23 +194,28 @@ class Blocks:
 
     def total(self, rows: slice, columns: slice) -> dict[str, Tensor]:
         """The kernel of some rows of x1 and some of x2."""
-        block = sum_in_place(share for _, share in self.shares(rows, columns))
+        block = self.contracted(self.sides(rows, columns), self.weights)
         return {"ntk": self.finished(block, rows == columns)}
 
     def by_layer(self, rows: slice, columns: slice) -> dict[str, Tensor]:
         """The same, by layer."""
-        found: dict[str, Tensor] = {}
-        for path, share in self.shares(rows, columns):
-            found[path] = found[path] + share if path in found else share
-        return {path: self.finished(block, rows == columns) for path, block in found.items()}
+        layers: dict[str, dict[str, float]] = {}
+        for name, weight in self.weights.items():
+            layers.setdefault(name.rpartition(".")[0], {})[name] = weight
+        sides = self.sides(rows, columns)
+        blocks = {path: self.contracted(sides, own) for path, own in layers.items()}
+        return {path: self.finished(block, rows == columns) for path, block in blocks.items()}
 
-    def shares(self, rows: slice, columns: slice) -> Any:
-        """The layers' shares of a block, one after the other."""
+    def sides(self, rows: slice, columns: slice) -> tuple[Any, Any]:
+        """What the implementation knows of some rows of x1 and some of x2."""
         left = self.kept(rows)
         same = self.x2 is None and rows == columns
-        right = left if same else self.derivatives(self.x1 if self.x2 is None else self.x2, columns)
-        contraction: Contraction = self.form.contraction
-        return self.implementation.contract(self.subject, left, right, contraction, self.weights)
+        return left, left if same else self.derivatives(self.x1 if self.x2 is None else self.x2, columns)
+
+    def contracted(self, sides: tuple[Any, Any], weights: Mapping[str, float]) -> Tensor:
+        """The block of the tensors that have a weight, each times it."""
+        contract = self.implementation.contract
+        return sum_in_place(contract(self.subject, *sides, self.form.contraction, weights))
 
     def finished(self, block: Tensor, on_diagonal: bool) -> Tensor:
         """Divided where the form says so; symmetric where both sides are the same rows."""

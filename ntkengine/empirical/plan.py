@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from ntkengine.empirical.implementation import Implementation, LayerWork, Work
 from ntkengine.empirical.jacobian_contraction import JacobianContraction
+from ntkengine.empirical.ntk_vector_products import NTKVectorProducts
 from ntkengine.empirical.structured_derivatives import StructuredDerivatives
 from ntkengine.errors import UnsupportedError
 from ntkengine.gram import Entry, TilePlan, plan_tiles
 
 IMPLEMENTATIONS: Mapping[str, Implementation] = {
-    each.name: each for each in (StructuredDerivatives(), JacobianContraction())
+    each.name: each for each in (StructuredDerivatives(), JacobianContraction(), NTKVectorProducts())
 }
 
 MEMORY_BUDGET = 2 * 1024**3

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ntkengine.blocks import Contraction, Derivatives
-from ntkengine.empirical.implementation import Block, Cost, Implementation, LayerWork, Work
+from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,14 +57,13 @@ class StructuredDerivatives(Implementation):
 
     def contract(
         self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
-    ) -> Block:
+    ) -> Iterator[Tensor]:
         for path, (module, form) in subject.forms.items():
-            if path in left.layers and path in right.layers:
-                shares = under(path, weights)
-                yield path, form.block(module, left.layers[path], right.layers[path], contraction, shares)
-        for name in left.tensors:
-            block = contraction.product(left.tensors[name], right.tensors[name])
-            yield name.rpartition(".")[0], weights[name] * block
+            shares = under(path, weights)
+            if shares and path in left.layers and path in right.layers:
+                yield form.block(module, left.layers[path], right.layers[path], contraction, shares)
+        for name in left.tensors.keys() & weights.keys():
+            yield weights[name] * contraction.product(left.tensors[name], right.tensors[name])
 
 
 def under(path: str, weights: Mapping[str, float]) -> dict[str, float]:
