@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 class NTKVectorProducts(Implementation):
     """`Theta[:, j, :, b] = J (J'^T e_jb)`: a gradient, and a derivative along it, for each column (Novak et
-    al., "Fast finite width NTK", 2022). It holds least, and pays where there are many outputs and no forms."""
+    al., "Fast finite width NTK", 2022). It holds least, and pays for many outputs without known forms."""
 
     name: ClassVar[str] = "ntk_vector_products"
     overhead: ClassVar[float] = 2e7
