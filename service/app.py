@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import importlib.metadata
-import logging
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,16 +14,24 @@ from typing import IO
 
 import sqlalchemy as sa
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
-from service import web
+from service import logs, web
+from service.access.keys import Keyring
+from service.access.rates import Rates
+from service.access.tickets import Tickets
 from service.compute.durable import DurableQueue
 from service.compute.pool import Pool, ProcessExecutor
 from service.compute.processes import RunProcesses
 from service.compute.worker import Stream, Task, Warm
-from service.routes import experiments, kernels, operations, responses, runs
+from service.metrics import Metrics
+from service.routes import access, experiments, kernels, operations, responses, runs
+from service.routes.access import Access
 from service.routes.documentation import describe_answers
-from service.routes.requests import RequestIds
+from service.routes.guard import Guard
+from service.routes.leaving import Departure, Leaving
+from service.routes.requests import Observed, RequestIds
 from service.routes.services import Services
 from service.runs import child
 from service.runs.kernels import Kernels
@@ -36,6 +43,7 @@ from service.store.database import connect
 from service.store.files import Files
 from service.store.runs import RunStore
 from service.store.schema import migrate
+from service.web.headers import StrictHeaders
 
 VERSION = importlib.metadata.version("ntkengine")
 LEAST_FREE_BYTES = 100 * 2**20
@@ -59,11 +67,12 @@ class Work:
 def create_app(settings: Settings | None = None, work: Work | None = None) -> FastAPI:
     """The application; it starts and stops all that belongs to it."""
     settings = settings or Settings()
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        _log_from(settings.log_level)
-        parts = Parts(settings, work or Work())
+        logs.configure(settings.log_level, settings.log_format)
+        parts = Parts(settings, work or Work(), metrics)
         parts.notifier.attach(asyncio.get_running_loop())
         try:
             app.state.services = await run_in_threadpool(parts.start)
@@ -80,28 +89,43 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
         redoc_url=None,
     )
     app.state.settings = settings
-    app.add_middleware(RequestIds)
+    app.state.metrics = metrics
+    _put_at_the_door(app, settings, metrics)
     responses.install(app)
-    for noun in (kernels, runs, experiments, operations):
+    for noun in (kernels, runs, experiments, operations, access):
         app.include_router(noun.router)
     describe_answers(app)
     web.mount(app)
     return app
 
 
-def _log_from(level: str) -> None:
-    logger = logging.getLogger("service")
-    logger.setLevel(level.upper())
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        logger.addHandler(handler)
+def _put_at_the_door(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+    """What every request passes before its handler; what is added last is met first."""
+    keys = Keyring.read(settings.api_keys, settings.api_keys_file)
+    app.state.departure = Departure()
+    app.state.tickets = Tickets(settings.data_dir / "tickets.secret")
+    app.add_middleware(
+        Access, keys=keys, tickets=app.state.tickets, rates=Rates(settings.requests_per_minute)
+    )
+    if settings.cors_origins:  # outside of access: browsers ask without a key whether they may send one
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Prefer"],
+            expose_headers=["Location", "X-Request-ID", "Retry-After", "RateLimit", "RateLimit-Policy"],
+        )
+    app.add_middleware(Guard, hosts=settings.answers_to, origins=settings.cors_origins)
+    app.add_middleware(Leaving, departure=app.state.departure)
+    app.add_middleware(Observed, metrics=metrics)
+    app.add_middleware(StrictHeaders)
+    app.add_middleware(RequestIds)
 
 
 class Parts:
     """All that has a life of its own, and the order in which it begins and ends."""
 
-    def __init__(self, settings: Settings, work: Work) -> None:
+    def __init__(self, settings: Settings, work: Work, metrics: Metrics) -> None:
         self._settings = settings
         self._lock = Lock(settings.data_dir)
         self._engine = connect(settings.resolved_database_url)

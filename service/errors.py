@@ -26,25 +26,33 @@ LESS = "Ask for less, or have the operator raise the limit."
 # Keys are stable: clients may rely on `urn:ntkengine:problem:<key>`.
 KINDS: Mapping[str, Kind] = {
     "malformed": Kind(400, "The request cannot be read", "Send valid JSON encoded as UTF-8."),
+    "unauthorized": Kind(401, "A key is needed",
+                         "Send Authorization: Bearer KEY; the operator makes keys: ntk keys new NAME."),
+    "forbidden": Kind(403, "The key does not allow this", "Ask the operator for a key that does."),
     "cross-site": Kind(403, "Pages of other sites may not send this",
-                       "Send application/json, about which browsers ask first, or use a program."),
+                       "Use a program, or have the operator add the page's origin to NTK_CORS_ORIGINS."),
     "not-found": Kind(404, "There is nothing here", "Check the address; /docs lists what exists."),
     "method-not-allowed": Kind(405, "This address does not take that method", SEE_DOCS),
     "not-acceptable": Kind(406, "No representation that was asked for exists", "Change the Accept header."),
     "cancelled": Kind(409, "The work was cancelled", "Start it again."),
     "already-ended": Kind(409, "The run has already ended", "Nothing is left to stop; DELETE forgets it."),
+    "not-ready": Kind(409, "What was asked for is not computed yet", "Ask again later, or for the rows that are ready."),
     "too-large": Kind(413, "The request is too large", LESS),
     "unsupported-media-type": Kind(415, "The body has a type this endpoint does not read",
                                    "Send JSON with Content-Type: application/json."),
+    "wrong-host": Kind(421, "The service does not answer to this name",
+                       "Use an address that `ntk serve` prints, or have NTK_ALLOWED_HOSTS extended."),
     "invalid": Kind(422, "The request contradicts itself or the documentation", SEE_DOCS),
     "unsupported": Kind(422, "There is no rule for what was asked", SEE_DOCS),
     "too-costly": Kind(422, "The work is over a limit", LESS),
     "numerical": Kind(422, "The computation left the range of numbers", "Use smaller scales, or float64."),
     "key-reused": Kind(422, "The idempotency key belongs to another request",
                        "Use a new key for a new request, or send the first request unchanged."),
+    "too-many-requests": Kind(429, "The key's limit is reached", "Wait as long as Retry-After says."),
     "internal": Kind(500, "The service failed", "Try again; if it persists, report the request id."),
     "worker-died": Kind(500, "The process that computed the answer died",
                         "Try again, or ask for less: it may have run out of memory."),
+    "insufficient-storage": Kind(507, "The disk has too little room", "Delete jobs that are not needed, or ask for less."),
     "unavailable": Kind(503, "The service cannot work now", "Try again in a few seconds."),
 }  # fmt: skip
 
@@ -100,6 +108,9 @@ class Problem(BaseModel):
     )
     limit: dict[str, Any] | None = Field(
         default=None, description="too-costly: the limits it is over.", examples=[{"flops": 2e11}]
+    )
+    ready: list[list[int]] | None = Field(
+        default=None, description="not-ready: the rows [from, to) that can be read.", examples=[[[0, 1000]]]
     )
     checks: dict[str, Any] | None = Field(
         default=None, description="unavailable: what is and is not ready.", examples=[{"disk": "ok"}]

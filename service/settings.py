@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _listed(value: object) -> object:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# What a computing process takes besides its work: torch with all it loads was measured at 0.3 GiB.
+PROCESS_BYTES = 2**30
 
 
 class Settings(BaseSettings):
@@ -28,6 +50,24 @@ class Settings(BaseSettings):
     """Port to listen on."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe message that is logged."""
+    log_format: Literal["json", "text"] | None = None
+    """How it is logged; by default as text to a terminal, and as lines of JSON to anything else."""
+
+    api_keys: Names = ()
+    """Who may use the service: entries `name:digest:scopes` of `ntk keys new`, by commas or spaces."""
+    api_keys_file: Path | None = None
+    """A file with such entries, one a line; lines that begin with # are comments."""
+    allow_open: bool = False
+    """Whether the service may listen without keys where other machines reach it."""
+    allowed_hosts: Names = ()
+    """Names by which clients may address the service; by default those of this machine where it listens on
+    loopback (a name of someone else's may be made to lead there), and any elsewhere."""
+    cors_origins: Names = ()
+    """Origins whose pages may use the service from a browser, such as https://notebook.example."""
+    requests_per_minute: Count = 600
+    """Requests of one key that start or change work; there may be so many at once, too."""
+    jobs_per_key: Count = 100
+    """Jobs of one key that are queued or running."""
 
     concurrent_runs: Count = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1))
     """Training runs that compute at the same time."""
@@ -36,7 +76,11 @@ class Settings(BaseSettings):
     segment_seconds: Seconds = 0.5
     """Wall time between two commits of a run, and so the most work that a crash can cost."""
     crashes_allowed: Count = 3
-    """Crashes of its process after which a run has failed."""
+    """Crashes of its process after which a job has failed."""
+    job_memory_bytes: Annotated[int, Field(ge=64 * 2**20)] = 2**30
+    """Memory that the tiles of a large kernel may use, beside its inputs and the program."""
+    job_threads: Count = 1
+    """Cores that one large kernel uses."""
 
     max_body_bytes: Count = 64 * 2**20
     """Largest request body."""
@@ -54,6 +98,10 @@ class Settings(BaseSettings):
     """Most floating-point operations of a job: about two hours on small machines."""
     max_bytes: Count = 10 * 2**30
     """Most memory that one kernel or run may plan to use."""
+    job_bytes: Count | None = None
+    """Most memory that one computing process gets; by default `max_bytes` and what it takes by itself."""
+    max_kernel_disk_bytes: Count = 100 * 10**9
+    """Most disk that one large kernel may take."""
     max_json_numbers: Count = 1_000_000
     """Most numbers in a JSON answer; above, ask for a binary one."""
     kernel_seconds: Seconds = 60.0
@@ -63,3 +111,13 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The URL of the database, also when none was given."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'ntk.sqlite').resolve()}"
+
+    @property
+    def resolved_job_bytes(self) -> int:
+        """The memory of one computing process, also when it was not given."""
+        return self.job_bytes or self.max_bytes + PROCESS_BYTES
+
+    @property
+    def answers_to(self) -> Names:
+        """The host names of requests that are answered; none: all of them."""
+        return self.allowed_hosts or ((*LOOPBACK, self.host) if is_loopback(self.host) else ())

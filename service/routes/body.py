@@ -66,17 +66,10 @@ def _reader(request: Request, files: Files) -> Callable[[bytes], Any]:
     if media == "application/json" or (media.startswith("application/") and media.endswith("+json")):
         return decode
     if media == FORM and files:
-        _refuse_other_sites(request)
         return lambda body: read_form(body, sent, files)
     takes = f"JSON, or {FORM} with the JSON in its part `request`" if files else "JSON"
     detail = f"This endpoint reads {takes}, not {sent or 'data without a Content-Type'}."
     raise ServiceError("unsupported-media-type", detail)
-
-
-def _refuse_other_sites(request: Request) -> None:
-    """Browsers send forms of any site's page without asking first, also to a service on loopback."""
-    if request.headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-        raise ServiceError("cross-site", "This form was sent by the page of another site.")
 
 
 def _limited(request: Request, limit: int) -> Receive:

@@ -14,12 +14,25 @@ Responses = dict[int | str, dict[str, Any]]
 PROBLEM_JSON = "application/problem+json"
 STREAMS = {"text/event-stream", "application/x-ndjson"}
 TEXT = {"type": "string"}
+# What can become of any request before its handler sees it.
+ANYWHERE = (
+    "unauthorized", "forbidden", "cross-site", "wrong-host", "too-many-requests", "internal", "unavailable",
+)  # fmt: skip
+KEYS = {
+    "key": {"type": "http", "scheme": "bearer", "description": "A key, where the service has keys."},
+    "ticket": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "ticket",
+        "description": "POST /tickets, for streams.",
+    },
+}
 
 
 def problems(*kinds: str) -> Responses:
     """The `responses` of a handler that can end in these kinds of problem, and in those that all can."""
     by_status: dict[int, list[str]] = {}
-    for kind in (*kinds, "internal"):
+    for kind in dict.fromkeys((*kinds, *ANYWHERE)):
         by_status.setdefault(KINDS[kind].status, []).append(f"`{kind}`: {KINDS[kind].title}.")
     return {status: {"model": Problem, "description": " ".join(said)} for status, said in by_status.items()}
 
@@ -50,6 +63,8 @@ def describe_answers(app: FastAPI) -> None:
                     operation["responses"] = dict(_as_sent(operation["responses"]))
             for unsent in ("HTTPValidationError", "ValidationError"):
                 document["components"]["schemas"].pop(unsent, None)
+            document["components"]["securitySchemes"] = KEYS
+            document["security"] = [{}, {"key": []}, {"ticket": []}]
         return generate()
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from prometheus_client.exposition import choose_encoder
 
 from service.errors import ServiceError
 from service.routes.documentation import problems
@@ -11,6 +12,8 @@ from service.routes.responses import json_response
 from service.routes.services import UseServices
 
 router = APIRouter(tags=["operations"])
+
+METRICS = {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
 
 
 @router.get("/healthz", summary="Is the process alive?", response_model=Health, responses=problems())
@@ -33,3 +36,18 @@ def readyz(parts: UseServices) -> Response:
 async def version(parts: UseServices) -> Response:
     """Versions of the program and of its tables."""
     return json_response({"version": parts.version, "schema_version": parts.schema_version})
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={
+        200: {"description": "The metrics as text, or as OpenMetrics by Accept.", "content": METRICS},
+        **problems(),
+    },
+)
+def metrics(request: Request) -> Response:
+    """Requests by route, jobs by status, how late events are, what has crashed. Needs the scope `admin`."""
+    encode, media = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(request.app.state.metrics.registry), media_type=media)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +13,6 @@ from ntkengine.errors import EngineError
 from service.encoding import dumps
 from service.errors import BY_STATUS, ServiceError, from_engine, invalid
 from service.routes.documentation import PROBLEM_JSON
-
-logger = logging.getLogger(__name__)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -33,7 +30,7 @@ def problem_response(request: Request, error: ServiceError) -> Response:
 
 
 def install(app: FastAPI) -> None:
-    """Have every failure answered with a problem."""
+    """Have every failure that was foreseen answered with a problem; for others see `Observed`."""
 
     @app.exception_handler(ServiceError)
     def service_error(request: Request, error: ServiceError) -> Response:
@@ -52,8 +49,3 @@ def install(app: FastAPI) -> None:
         kind = BY_STATUS.get(error.status_code, "internal")
         detail = f"{request.method} {request.url.path}: {error.detail}"
         return problem_response(request, ServiceError(kind, detail, headers=error.headers))
-
-    @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
-        logger.error("request %s failed", getattr(request.state, "request_id", ""), exc_info=error)
-        return problem_response(request, ServiceError("internal", "Something in the service is broken."))
