@@ -21,12 +21,12 @@ class Loss(ABC):
         """The factor on every rate, against `half_sum`."""
 
     def value(self, f: Tensor, y: Tensor) -> Tensor:
-        """The loss of outputs f (m, k) on targets y (m, k), a scalar."""
-        return 0.5 * self.rate_factor(*f.shape) * ((f - y) ** 2).sum()
+        """The losses (...) of outputs f (..., m, k) on targets y (m, k)."""
+        return 0.5 * self.rate_factor(*f.shape[-2:]) * ((f - y) ** 2).sum((-2, -1))
 
     def derivative(self, f: Tensor, y: Tensor) -> Tensor:
-        """`dL/df` (m, k)."""
-        return self.rate_factor(*f.shape) * (f - y)
+        """`dL/df` (..., m, k)."""
+        return self.rate_factor(*f.shape[-2:]) * (f - y)
 
 
 @spec

@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field
 
 from ntkengine.dynamics.schedules import AnySchedule, Axis, LinearSchedule
-from ntkengine.empirical import empirical_ntk
 from ntkengine.empirical.implementation import parameter_count
 from ntkengine.errors import SpecError
 from ntkengine.layer import Site
@@ -20,7 +19,7 @@ from ntkengine.spec import spec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ntkengine.dynamics.snapshot import Snapshot
+    from ntkengine.dynamics.snapshot import Snapshot, State
 
 Value = float | np.ndarray | dict[str, "Value"]
 
@@ -81,8 +80,11 @@ class LossRecord(Record):
         return Size(1, shapes.m * shapes.k)
 
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
-        objective = snapshot.objective
-        return {"loss": float(objective.loss.value(snapshot.outputs, objective.y))}
+        problem, outputs = snapshot.problem, snapshot.now.outputs_by_part()
+        return {
+            f"loss{part}": float(problem.loss.value(outputs[part], y))
+            for part, y in problem.targets().items()
+        }
 
 
 @spec
@@ -98,7 +100,7 @@ class OutputsRecord(Record):
         return Size((shapes.m + shapes.n) * shapes.k, (shapes.m + shapes.n) * shapes.k)
 
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
-        return {f"outputs{part}": array(snapshot.outputs_on(x)) for part, x in snapshot.parts().items()}
+        return {f"outputs{part}": array(f) for part, f in snapshot.now.outputs_by_part().items()}
 
 
 @spec
@@ -117,8 +119,7 @@ class KernelRecord(Record):
         return Size(kept, 3 * kept)
 
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
-        objective = snapshot.objective
-        return {"kernel": array(empirical_ntk(objective.network, objective.x, outputs=self.outputs))}
+        return {"kernel": array(snapshot.now.kernel(self.outputs))}
 
 
 @spec
@@ -138,14 +139,13 @@ class SlopesRecord(Record):
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
         import torch
 
-        parts = snapshot.parts()
-        x = torch.cat(list(parts.values()))
-        sizes = [len(part) for part in parts.values()]
-        measured = torch.split(snapshot.measured_slope(x), sizes)
-        predicted = torch.split(predicted_slope(snapshot, x), sizes)
+        inputs = snapshot.problem.inputs()
+        predicted = predicted_slope(snapshot.now, torch.cat(list(inputs.values())))
+        by_part = torch.split(predicted, [len(x) for x in inputs.values()])
+        measured = snapshot.measured_slopes()
         return {
-            f"slopes{part}": {"measured": array(is_), "predicted": array(should)}
-            for part, is_, should in zip(parts, measured, predicted, strict=True)
+            f"slopes{part}": {"measured": array(measured[part]), "predicted": array(should)}
+            for part, should in zip(inputs, by_part, strict=True)
         }
 
 
@@ -163,7 +163,7 @@ class WeightsRecord(Record):
         return Size(shapes.weights, shapes.weights)
 
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
-        return {"weights": {name: array(p) for name, p in snapshot.objective.network.trained().items()}}
+        return {"weights": {name: array(p) for name, p in snapshot.now.network.trained().items()}}
 
 
 AnyRecord = Annotated[
@@ -171,13 +171,13 @@ AnyRecord = Annotated[
 ]
 
 
-def predicted_slope(snapshot: Snapshot, x: Tensor) -> Tensor:
+def predicted_slope(state: State, x: Tensor) -> Tensor:
     """`-sum_d sum_b Theta(x, x_d)[a, b] dL/df_b(x_d)`, (n, k), learning rates included."""
     import torch
 
-    objective = snapshot.objective
-    blocks = empirical_ntk(objective.network, x, objective.x, outputs="full", with_rates=True)
-    return -torch.einsum("ijab,jb->ia", blocks, objective.loss.derivative(snapshot.outputs, objective.y))
+    problem = state.problem
+    derivative = problem.loss.derivative(state.outputs, problem.y)
+    return -torch.einsum("ijab,jb->ia", state.moving_blocks(x), derivative)
 
 
 def array(tensor: Tensor) -> np.ndarray:

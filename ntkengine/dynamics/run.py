@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from ntkengine.data import inputs_shape, load
-from ntkengine.dynamics.objective import Objective
+from ntkengine.data import load
+from ntkengine.dynamics.members import Members
+from ntkengine.dynamics.objective import Objective, Problem
 from ntkengine.dynamics.records import Record, Value
 from ntkengine.dynamics.segments import Checkpoint, Outcome, Point, Segment
-from ntkengine.dynamics.snapshot import Snapshot
+from ntkengine.dynamics.snapshot import Moment, Snapshot, Stack, State
 from ntkengine.dynamics.spec import GradientDescent, GradientFlow, RunSpec
-from ntkengine.dynamics.trainers import Descent, Flow, Trainer
+from ntkengine.dynamics.trainers import Trainer
+from ntkengine.dynamics.trainers_flow import Flow
+from ntkengine.dynamics.trainers_steps import Descent
 from ntkengine.errors import NumericalError
 
 TRAINERS: dict[type, Callable[..., Trainer]] = {GradientDescent: Descent, GradientFlow: Flow}
@@ -24,33 +29,39 @@ class Run:
     """A run between two of its segments."""
 
     def __init__(self, spec: RunSpec, checkpoint: Checkpoint | None) -> None:
-        in_shape = inputs_shape(spec.data.x, "/data/x")[1:]
-        network = spec.model.network(in_shape, seed=spec.seed or 0, weights=spec.weights)
-        x, y = torch.from_numpy(load(spec.data.x, "x")), torch.from_numpy(load(spec.data.y, "y"))
-        self._objective = Objective(network, spec.training.loss, x, y)
-        self._x_test = None if spec.data.x_test is None else torch.from_numpy(load(spec.data.x_test, "x"))
         self._spec = spec
         self._axis = spec.training.axis()
         self._moments = moments(spec)
-        state = checkpoint if checkpoint is not None else self._start()
+        self._members = Members.of(spec)
+        self._objective = Objective(
+            self._members.function, self._members.fixed, problem(spec), self._members.rates_by_number()
+        )
+        self._start = self._states_at_start()
+        state = checkpoint if checkpoint is not None else self._first_checkpoint()
         self._index, self._next = int(state["segment"]), int(state["next"])
         self._last = float(state["last"])  # position of the newest point
-        self._first_loss = state["first_loss"]
+        self._first_losses = state["first_losses"]
         trainer = TRAINERS[type(spec.training)]
-        self._trainer = trainer(self._objective, spec.training, state, float(self._first_loss))
+        self._trainer = trainer(self._objective, spec.training, state, self._first_losses)
+        self._memories = memories(state, len(self._members))
         self.outcome: Outcome | None = None
 
-    def _start(self) -> Checkpoint:
-        theta = self._objective.theta()
-        loss = self._objective.velocity(theta).loss
-        if not np.isfinite(loss):
+    def _states_at_start(self) -> list[State]:
+        """With a network of their own, so that those of the moment can be loaded beside them."""
+        members = replace(self._members, network=Members.of(self._spec).network)
+        stack = Stack(self._objective, members, self._members.theta)
+        return [State(stack, member) for member in range(len(members))]
+
+    def _first_checkpoint(self) -> Checkpoint:
+        losses = self._objective.losses(self._members.theta).numpy()
+        if not np.isfinite(losses).all():
             raise NumericalError(
                 "the loss is not finite at the start", hint="scale inputs, targets or weights down"
             )
-        start = {"position": 0.0, "step": 0.0, "evaluations": 0, "segment": 0, "next": 0, "last": -1.0}
-        return {name: np.asarray(value) for name, value in start.items()} | {
-            "theta": theta.numpy(),
-            "first_loss": np.asarray(loss),
+        counters = {"segment": 0, "next": 0, "last": -1.0}
+        return {name: np.asarray(value) for name, value in counters.items()} | {
+            **Trainer.fresh(self._members.theta),
+            "first_losses": losses,
         }
 
     def segment(self, seconds: float) -> Segment:
@@ -69,22 +80,27 @@ class Run:
             checkpoint=self._checkpoint(),
             progress=1.0 if done else min(self._trainer.position / self._axis.end, 1.0),
             outcome=self.outcome,
-            detail=self._trainer.detail() if done else {},
+            detail=self._detail() if done else {},
         )
 
+    def _detail(self) -> dict[str, Any]:
+        outcomes = self._trainer.outcomes
+        several = {"outcomes": [str(outcome) for outcome in outcomes]} if len(outcomes) > 1 else {}
+        return self._trainer.detail() | several
+
     def _reach_next(self, deadline: float) -> list[Point]:
-        """Move towards the next moment; the point there, or the last point where the trainer ends before."""
+        """Move towards the next moment; the point there, or the last point where all members end before."""
         trainer, (target, records) = self._trainer, self._moments[self._next]
         trainer.advance(target, deadline)
-        if trainer.outcome is not None and trainer.position <= target:
-            self.outcome = trainer.outcome
+        if trainer.over and trainer.position <= target:
+            self.outcome = joint(trainer.outcomes)
             missing = self._not_recorded_at(trainer.position)
             return [self._point(trainer.position, missing)] if missing else []
         if trainer.position < target:
             return []  # out of time
         self._next, self._last = self._next + 1, target
         if self._next == len(self._moments):
-            self.outcome = Outcome.STOPPED
+            self.outcome = joint(trainer.outcomes)
         return [self._point(target, records)]
 
     def _not_recorded_at(self, position: float) -> list[Record]:
@@ -93,15 +109,23 @@ class Run:
         return [record for record in self._spec.record if record not in known]
 
     def _point(self, position: float, records: Sequence[Record]) -> Point:
-        theta = self._trainer.weights_at(position)
-        self._objective.load(theta)
-        snapshot = Snapshot(self._objective, self._x_test, self._trainer.slope_at(position))
+        snapshots = self._snapshots(position)
         values: dict[str, Value] = {}
         for record in records:
-            values |= {name: value for name, value in record.measure(snapshot).items() if is_finite(value)}
+            measured = self._spec.joined([record.measure(snapshot) for snapshot in snapshots])
+            values |= {name: value for name, value in measured.items() if is_finite(value)}
         if self._axis.discrete:
             return Point(int(position), position * (self._spec.training.time_per_step or 1.0), values)
         return Point(None, position, values)
+
+    def _snapshots(self, position: float) -> list[Snapshot]:
+        trainer = self._trainer
+        now = Stack(self._objective, self._members, trainer.weights_at(position))
+        moment = Moment(now, lambda x: trainer.slope_at(position, x))
+        return [
+            Snapshot(moment, State(now, member), start, memory=memory)
+            for member, (start, memory) in enumerate(zip(self._start, self._memories, strict=True))
+        ]
 
     def _checkpoint(self) -> Checkpoint:
         counters = {"segment": self._index, "next": self._next, "last": self._last}
@@ -109,8 +133,37 @@ class Run:
         return (
             self._trainer.state(pending)
             | {name: np.asarray(value) for name, value in counters.items()}
-            | {"first_loss": self._first_loss}
+            | {MEMORY + name: np.stack([each[name] for each in self._memories]) for name in self._memories[0]}
+            | {"first_losses": self._first_losses}
         )
+
+
+MEMORY = "memory."  # what records remember, in a checkpoint
+
+
+def memories(state: Checkpoint, members: int) -> list[dict[str, np.ndarray]]:
+    """What records remember of each member."""
+    kept = {name.removeprefix(MEMORY): array for name, array in state.items() if name.startswith(MEMORY)}
+    return [{name: array[member] for name, array in kept.items()} for member in range(members)]
+
+
+def problem(spec: RunSpec) -> Problem:
+    """The arrays of a spec as tensors, with its loss."""
+    data = spec.data
+    return Problem(
+        loss=spec.training.loss,
+        x=torch.from_numpy(load(data.x, "x")),
+        y=torch.from_numpy(load(data.y, "y")),
+        x_test=None if data.x_test is None else torch.from_numpy(load(data.x_test, "x")),
+        y_test=None if data.y_test is None else torch.from_numpy(load(data.y_test, "y")),
+    )
+
+
+def joint(outcomes: Sequence[Outcome]) -> Outcome:
+    """How a run ended: diverged if any member did, converged if all did."""
+    if Outcome.DIVERGED in outcomes:
+        return Outcome.DIVERGED
+    return Outcome.CONVERGED if set(outcomes) == {Outcome.CONVERGED} else Outcome.STOPPED
 
 
 def moments(spec: RunSpec) -> list[tuple[float, list[Record]]]:

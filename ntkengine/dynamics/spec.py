@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ntkengine.data import ArrayField, NumbersField, inputs_shape, shape_of
+from ntkengine.data import ArrayField, ArrayValue, NumbersField, inputs_shape, shape_of
 from ntkengine.dynamics.losses import AnyLoss, HalfSum
-from ntkengine.dynamics.records import AnyRecord, LossRecord, OutputsRecord, Shapes
+from ntkengine.dynamics.records import AnyRecord, LossRecord, OutputsRecord, Shapes, Value
 from ntkengine.dynamics.schedules import Axis
 from ntkengine.empirical.implementation import parameter_count
 from ntkengine.errors import SpecError, located
 from ntkengine.layer import Site
 from ntkengine.model import Model
 from ntkengine.spec import Count, NonNegative, NonNegativeInt, Positive, spec
-from ntkengine.weights import check_not_random, check_start
+from ntkengine.weights import Weights, check_not_random, check_start
 
 GRADIENT_OVERHEAD = 2e7  # what a gradient costs besides its arithmetic, in flops' worth of time
 
@@ -111,23 +112,34 @@ class Data:
     """Training targets (m, k)."""
     x_test: ArrayField | None = None
     """Inputs (n, d) on which outputs and slopes are recorded too."""
+    y_test: ArrayField | None = None
+    """Targets (n, k) of the test inputs, for the loss there."""
 
     def check(self, outputs: int) -> None:
         """The arrays fit each other and a network with that many outputs."""
         m, *in_shape = inputs_shape(self.x, "/x")
-        targets = shape_of(self.y, "y")
-        if targets != (m, outputs):
-            raise SpecError(
-                f"targets have shape {targets}; {m} inputs and {outputs} outputs need ({m}, {outputs})",
-                pointer="/y",
-                hint=f"give {m} rows of {outputs} numbers, such as {[[0.0] * min(outputs, 4)]}",
-            )
+        check_targets(self.y, m, outputs, "/y")
         if self.x_test is not None and list(inputs_shape(self.x_test, "/x_test")[1:]) != in_shape:
             raise SpecError(
                 f"test inputs have shape {shape_of(self.x_test, 'x')}, training inputs {(m, *in_shape)}",
                 pointer="/x_test",
                 hint="give both the same number of columns",
             )
+        if self.y_test is not None:
+            if self.x_test is None:
+                raise SpecError("test targets need test inputs", pointer="/y_test", hint="give x_test too")
+            check_targets(self.y_test, inputs_shape(self.x_test, "/x_test")[0], outputs, "/y_test")
+
+
+def check_targets(y: ArrayValue, rows: int, outputs: int, pointer: str) -> None:
+    """Targets are a matrix with a row for each input."""
+    shape = shape_of(y, "y")
+    if shape != (rows, outputs):
+        raise SpecError(
+            f"targets have shape {shape}; {rows} inputs and {outputs} outputs need ({rows}, {outputs})",
+            pointer=pointer,
+            hint=f"give {rows} rows of {outputs} numbers, such as {[[0.0] * min(outputs, 4)]}",
+        )
 
 
 @spec
@@ -148,6 +160,19 @@ class RunSpec:
     """Seed of the initial weights; 0 where neither seed nor weights are given."""
     weights: dict[str, NumbersField] | None = None
     """Initial weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed."""
+
+    def starts(self) -> list[tuple[int, Weights | None]]:
+        """Seed and weights of every member."""
+        return [(self.seed or 0, self.weights)]
+
+    def joined(self, members: Sequence[dict[str, Value]]) -> dict[str, Value]:
+        """What was recorded of the members as it is kept: of one network, without an axis of members."""
+        (only,) = members
+        return only
+
+    def rates(self, table: Mapping[str, float]) -> dict[str, float]:
+        """The factor on the learning rate of each tensor: that of the parameterization's table."""
+        return dict(table)
 
     def check(self) -> None:
         """Check the parts against each other. Torch-free.

@@ -99,14 +99,14 @@ def test_differences_of_recorded_outputs_follow_the_kernel(part: str) -> None:
 
 
 def test_measured_slopes_do_not_touch_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ntkengine.dynamics import records
+    from ntkengine.dynamics import snapshot
 
     reference = series(points(spec(FLOW)), "slopes", "measured")
 
     def wrong_kernel(*arguments: Any, **options: Any) -> Any:
         return 2 * empirical_ntk(*arguments, **options)
 
-    monkeypatch.setattr(records, "empirical_ntk", wrong_kernel)
+    monkeypatch.setattr(snapshot, "empirical_ntk", wrong_kernel)
     changed = points(spec(FLOW))
     assert np.array_equal(series(changed, "slopes", "measured"), reference)
     assert_close(series(changed, "slopes", "predicted"), 2 * reference, rtol=1e-9)
