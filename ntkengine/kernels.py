@@ -99,7 +99,9 @@ class Empirical:
     """Weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed."""
     outputs: Outputs = "mean"
     """What is kept of the k x k block of a pair: `full`, `trace`, `mean` (trace / k) or `diagonal`."""
-    implementation: Literal["auto", "jacobian_contraction", "structured_derivatives", "ntk_vector_products"] = "auto"
+    implementation: Literal[
+        "auto", "jacobian_contraction", "structured_derivatives", "ntk_vector_products"
+    ] = "auto"
     """How it is computed; `auto` takes the cheapest."""
 
     def check(self, model: Model, in_shape: tuple[int, ...]) -> None:

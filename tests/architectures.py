@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 
 Case = tuple[Callable[[], nn.Module], Callable[[int], Any]]  # a module, and n inputs
@@ -135,6 +136,29 @@ class Unrolled(nn.Module):
         return result
 
 
+class Logits(nn.Module):
+    """A model of transformers, whose answer is an object."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.model(x).logits
+        return result
+
+
+def bert() -> nn.Module:
+    config = transformers.BertConfig(vocab_size=11, hidden_size=8, num_hidden_layers=2, num_attention_heads=2,
+                                     intermediate_size=12, max_position_embeddings=8)  # fmt: skip
+    return Logits(transformers.BertForSequenceClassification(config)).eval()
+
+
+def gpt2() -> nn.Module:
+    config = transformers.GPT2Config(vocab_size=7, n_embd=8, n_layer=2, n_head=2, n_positions=8)
+    return Logits(transformers.GPT2LMHeadModel(config)).eval()
+
+
 chain = nn.Sequential
 
 
@@ -227,6 +251,8 @@ ARCHITECTURES: dict[str, Case] = {
     "unrolled": (Unrolled, rows(4, 3)),
     "rows on the second axis": (Transposed, rows(5, 3)),
     "as many steps as rows": (Transposed, rows(2, 3)),
+    "bert": (bert, tokens(4, 11)),
+    "gpt2": (gpt2, tokens(3, 7)),
     "spatial outputs": (lambda: nn.Sequential(nn.Conv1d(2, 3, 2), nn.Tanh(), nn.Conv1d(3, 2, 2)), rows(2, 4)),
 }
 
@@ -236,7 +262,6 @@ FALLBACKS: dict[str, set[str]] = {
     "weight used outside": {"layer"},
     "inputs by name": {""},
     "inputs in a tuple": {""},
-    "embedding with padding": {"0"},
     "depthwise": {"0"},
     "circular": {"0"},
     "padding by name": {"0"},
@@ -245,6 +270,8 @@ FALLBACKS: dict[str, set[str]] = {
     "torch's encoder": {f"1.layers.{i}.self_attn{part}" for i in (0, 1) for part in ("", ".out_proj")},
     "rows on the second axis": {"inner"},
     "as many steps as rows": {"inner"},
+    "bert": {"model.bert.embeddings.position_embeddings"},  # which it calls with one row for all
+    "gpt2": {"model.transformer.wte", "model.transformer.wpe"},  # tied; one row for all
     "gru": {"cell"},
     "lstm": {"cell"},
 }

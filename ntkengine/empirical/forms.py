@@ -100,7 +100,7 @@ class LinearForm(Plain):
         return True
 
     def sums(self, module: nn.Linear, h: Tensor, y: Tensor) -> Sums:
-        return Sums(math.prod(h.shape[1:-1]), module.in_features, module.out_features)
+        return Sums(math.prod(h.shape[1:-1]), h.shape[-1], y.shape[-1])
 
     def read(self, module: nn.Linear, h: Tensor) -> Tensor:
         return h.reshape(len(h), -1, h.shape[-1])
@@ -136,12 +136,12 @@ class ConvForm(Plain):
 
 
 class EmbeddingForm(Form):
-    """`y[p] = W[token[p]]`: two positions share weights if they have the same token."""
+    """`y[p] = W[token[p]]`: two positions share weights if they have the same token; that of padding has none."""
 
     tensors: ClassVar[tuple[str, ...]] = ("weight",)
 
     def fits(self, module: nn.Embedding) -> bool:
-        return module.padding_idx is None and module.max_norm is None and not module.scale_grad_by_freq
+        return module.max_norm is None and not module.scale_grad_by_freq
 
     def sums(self, module: nn.Embedding, h: Tensor, y: Tensor) -> Sums:
         return Sums(math.prod(h.shape[1:]), 1, module.embedding_dim)
@@ -155,7 +155,10 @@ class EmbeddingForm(Form):
     def block(
         self, module: Any, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
     ) -> Tensor:
-        same = left.h[:, None, :, None, 0] == right.h[None, :, None, :, 0]
+        first, second = left.h[:, None, :, None, 0], right.h[None, :, None, :, 0]
+        same = first == second
+        if module.padding_idx is not None:
+            same &= first != module.padding_idx
         return from_pairs(left, right, contraction, same.to(left.g.dtype) * weights["weight"])
 
 
@@ -254,9 +257,14 @@ FORMS: Mapping[type, Form] = {
 }
 
 
+# Kinds of libraries that are not imported for this.
+FORMS_BY_NAME: Mapping[str, Form] = {"transformers.pytorch_utils.Conv1D": LinearForm()}  # weights (in, out)
+
+
 def form_of(module: nn.Module) -> Form | None:
     """The form of a module whose trained tensors are all covered by it."""
-    form = FORMS.get(type(module))
+    kind = type(module)
+    form = FORMS.get(kind) or FORMS_BY_NAME.get(f"{kind.__module__}.{kind.__qualname__}")
     trained = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
     if form is None or not trained or not trained <= set(form.tensors) or not form.fits(module):
         return None
