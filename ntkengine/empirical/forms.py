@@ -136,7 +136,7 @@ class ConvForm(Plain):
 
 
 class EmbeddingForm(Form):
-    """`y[p] = W[token[p]]`: two positions share weights if they have the same token; that of padding has none."""
+    """`y[p] = W[token[p]]`: positions share weights if they have the same token; padding has none."""
 
     tensors: ClassVar[tuple[str, ...]] = ("weight",)
 
