@@ -2,18 +2,29 @@
 
 from collections.abc import Iterator
 
-from ntkengine.dynamics.losses import HalfMean, HalfSum, Mean
+from ntkengine.dynamics.losses import CrossEntropy, HalfMean, HalfSum, Logistic, Mean
 from ntkengine.dynamics.records import (
+    AlignmentRecord,
+    CKARecord,
+    DisplacementRecord,
+    ErrorsRecord,
+    KernelDistanceRecord,
     KernelRecord,
+    KernelVelocityRecord,
+    LayerShareRecord,
     LossRecord,
     OutputsRecord,
+    PathRecord,
+    SharpnessRecord,
     SlopesRecord,
+    SpectrumRecord,
     Value,
     WeightsRecord,
 )
 from ntkengine.dynamics.schedules import At, Every, LinearSchedule, Logarithmic
 from ntkengine.dynamics.segments import Checkpoint, Outcome, Point, Segment
-from ntkengine.dynamics.spec import Data, GradientDescent, GradientFlow, RunSpec, Stop
+from ntkengine.dynamics.spec import Data, RunSpec
+from ntkengine.dynamics.training import Adam, GradientDescent, GradientFlow, Stop
 
 
 def train(
@@ -44,25 +55,38 @@ def train(
 
 
 __all__ = [
+    "Adam",
+    "AlignmentRecord",
     "At",
+    "CKARecord",
     "Checkpoint",
+    "CrossEntropy",
     "Data",
+    "DisplacementRecord",
+    "ErrorsRecord",
     "Every",
     "GradientDescent",
     "GradientFlow",
     "HalfMean",
     "HalfSum",
+    "KernelDistanceRecord",
     "KernelRecord",
+    "KernelVelocityRecord",
+    "LayerShareRecord",
     "LinearSchedule",
     "Logarithmic",
+    "Logistic",
     "LossRecord",
     "Mean",
     "Outcome",
     "OutputsRecord",
+    "PathRecord",
     "Point",
     "RunSpec",
     "Segment",
+    "SharpnessRecord",
     "SlopesRecord",
+    "SpectrumRecord",
     "Stop",
     "Value",
     "WeightsRecord",
