@@ -26,17 +26,18 @@ from service.compute.pool import Pool, ProcessExecutor
 from service.compute.processes import RunProcesses
 from service.compute.worker import Stream, Task, Warm
 from service.metrics import Metrics
-from service.routes import access, experiments, kernels, operations, responses, runs
+from service.routes import access, experiments, kernels, operations, predict, responses, runs
 from service.routes.access import Access
 from service.routes.documentation import describe_answers
 from service.routes.guard import Guard
 from service.routes.leaving import Departure, Leaving
 from service.routes.requests import Observed, RequestIds
 from service.routes.services import Services
-from service.runs import child
+from service.runs import child, predictions
 from service.runs.kernels import Kernels
 from service.runs.manager import Runs
 from service.runs.notify import Notifier
+from service.runs.predictions import Predictions
 from service.runs.supervise import Policy, Supervisor
 from service.settings import Settings
 from service.store.database import connect
@@ -62,6 +63,7 @@ class Work:
     warm: Warm = child.warm
     kernel: Task = child.kernel
     train: Stream = child.train
+    predict: Task = predictions.predict
 
 
 def create_app(settings: Settings | None = None, work: Work | None = None) -> FastAPI:
@@ -92,7 +94,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
     app.state.metrics = metrics
     _put_at_the_door(app, settings, metrics)
     responses.install(app)
-    for noun in (kernels, runs, experiments, operations, access):
+    for noun in (kernels, predict, runs, experiments, operations, access):
         app.include_router(noun.router)
     describe_answers(app)
     web.mount(app)
@@ -139,6 +141,7 @@ class Parts:
         self._queue = DurableQueue(settings.resolved_database_url, supervisor, settings.concurrent_runs)
         self._runs = Runs(store, files, self._queue, self._processes, self.notifier, settings)
         self._kernels = Kernels(self._executor, work.kernel, settings)
+        self._predictions = Predictions(self._executor, work.predict, settings)
 
     def start(self) -> Services:
         """Begin to work; unfinished runs are taken up again."""
@@ -151,6 +154,7 @@ class Parts:
             settings=self._settings,
             runs=self._runs,
             kernels=self._kernels,
+            predictions=self._predictions,
             readiness=self._readiness,
             version=VERSION,
             schema_version=schema_version,

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from service.runs.kernels import Kernels
 from service.runs.manager import Runs
+from service.runs.predictions import Predictions
 from service.settings import Settings
 
 
@@ -20,6 +21,7 @@ class Services:
     settings: Settings
     runs: Runs
     kernels: Kernels
+    predictions: Predictions
     readiness: Callable[[], dict[str, str]]
     version: str
     schema_version: int

@@ -10,6 +10,7 @@ from ntkengine.dynamics import RunSpec
 from ntkengine.errors import ResourceError
 from ntkengine.kernels import KernelSpec
 from ntkengine.model import Model
+from ntkengine.predict import PredictSpec
 from ntkengine.spec import to_jsonable
 from service.settings import Settings
 
@@ -38,6 +39,18 @@ def check_kernel(spec: KernelSpec, settings: Settings) -> None:
     plan = spec.plan()
     _check("", "flops", plan.flops, settings.max_flops)
     _check("", "bytes", plan.bytes, settings.max_bytes)
+
+
+def check_prediction(spec: PredictSpec, settings: Settings) -> None:
+    """Refuse a prediction that would take too long for an answer while the client waits, or too much memory.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    _check("/data", "points", shape_of(spec.data.y, "y")[0] + spec.source.tests, settings.max_points)
+    plan = spec.plan()
+    _check("", "flops", plan["flops"], settings.max_flops)
+    _check("", "bytes", plan["bytes"], settings.max_bytes)
 
 
 def check_run(spec: RunSpec, settings: Settings) -> None:
