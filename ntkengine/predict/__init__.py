@@ -6,7 +6,7 @@ from ntkengine.predict.evolution import Descent, Evolution, Flow, MomentumFlow
 from ntkengine.predict.function_space import Integrated, integrate
 from ntkengine.predict.modes import Diagnostics, Modes
 from ntkengine.predict.regression import largest_learning_rate, leave_one_out
-from ntkengine.predict.solvers import SolverPlan, Weights, conjugate_gradients, plan_solver
+from ntkengine.predict.solvers import RidgeWeights, SolverPlan, conjugate_gradients, plan_solver
 from ntkengine.predict.sources import Given, GivenBlocks, PredictData
 from ntkengine.predict.spec import PredictSpec
 from ntkengine.predict.training import Trajectory, evolve, gradient_descent, gradient_flow
@@ -26,9 +26,9 @@ __all__ = [
     "PredictData",
     "PredictSpec",
     "Prediction",
+    "RidgeWeights",
     "SolverPlan",
     "Trajectory",
-    "Weights",
     "compute_prediction",
     "conjugate_gradients",
     "ensemble",

@@ -97,17 +97,12 @@ def compute_prediction(spec: PredictSpec) -> Prediction:
     arrays |= losses(problem, arrays)
     loo, unsolved = left_out(problem)
     arrays |= loo
-    overflow = [name for name, array in arrays.items() if not bool(torch.isfinite(array).all())]
-    if overflow:
-        raise NumericalError(
-            f"{', '.join(overflow)}: the numbers left the range of float64, because the steps are unstable",
-            pointer="/training/learning_rate",
-            hint="use a smaller learning rate, or fewer steps",
-        )
+    limit = limit_of(problem, found.lambda_max)
+    check_finite(problem, arrays, limit)
     return Prediction(
         arrays={name: array.numpy(force=True) for name, array in arrays.items()},
         diagnostics=found.diagnostics,
-        learning_rate_limit=limit_of(problem, found.lambda_max),
+        learning_rate_limit=limit,
         method=dict(given.method),
         scaling=None if given.scaling is None else dict(given.scaling),
         plan=spec.plan() | {"solver": problem.plan.to_dict() | found.facts},
@@ -249,6 +244,25 @@ def limit_of(problem: Problem, lambda_max: float | None) -> float | None:
         ridge=problem.spec.ridge,
     )
     return limit if math.isfinite(limit) else None
+
+
+def check_finite(problem: Problem, arrays: Mapping[str, Tensor], limit: float | None) -> None:
+    """Refuse numbers that are none.
+
+    Raises:
+        NumericalError: with the reason.
+    """
+    names = [name for name, array in arrays.items() if not bool(array.isfinite().all())]
+    if not names:
+        return
+    said = f"{', '.join(names)}: the numbers left the range of float64"
+    if limit is not None and math.isfinite(problem.spec.training.largest_rate):
+        raise NumericalError(
+            f"{said}; steps are unstable from a learning rate of {limit:.3g} on",
+            pointer="/training/learning_rate",
+            hint="use a smaller learning rate, or fewer steps",
+        )
+    raise NumericalError(said, pointer="/data/y", hint="scale inputs and targets to entries of order 1")
 
 
 def units(problem: Problem) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def covariance_train(found: Solution, kernel: Tensor, prior: Tensor, noise: floa
     if noise:
         A = found.map(square(kernel))
         matrices = matrices + noise * A @ A.mT
-    return unsquare(matrices, prior)
+    return unsquare((matrices + matrices.mT) / 2, prior)
 
 
 def covariance_test(found: Solution, moving: Blocks, prior: Blocks, noise: float) -> Tensor:
@@ -156,4 +156,4 @@ def covariance_test(found: Solution, moving: Blocks, prior: Blocks, noise: float
     S = square(prior.train_train)
     spread = S + noise * torch.eye(len(S), dtype=S.dtype)
     matrices = square(prior.test_test) - cross - cross.mT + A @ spread @ A.mT
-    return unsquare(matrices, prior.test_test)
+    return unsquare((matrices + matrices.mT) / 2, prior.test_test)

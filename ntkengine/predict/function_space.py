@@ -102,5 +102,5 @@ def integrate(
     train = y.new_zeros(len(path), n, k)
     for place, a in enumerate(path):
         train[place] = outputs(a)
-    facts = {"method": "LSODA", "evaluations": int(found.nfev), "rtol": rtol, "atol": atol}
+    facts = {"evaluations": int(found.nfev), "rtol": rtol, "atol": atol}
     return Integrated(tuple(times), train, test, facts)

@@ -93,12 +93,12 @@ def plan_integration(n: int, k: int, *, joint: bool = False, itemsize: int = 8) 
     """The plan of integrating the outputs' own differential equation: for losses that are not squared."""
     rows, columns = (n * k, 1) if joint else (n, k)
     held = float(itemsize) * (rows**2 + 2.0 * (n * k) ** 2)  # and the solver's own matrix
-    work = 2.0 * rows**2 * columns * EVALUATIONS + (n * k) ** 3
+    work = 2.0 * rows**2 * columns * (EVALUATIONS + 5 * n * k) + 5.0 * (n * k) ** 3  # five Jacobians
     return SolverPlan("lsoda", rows, work, held, "the loss has no closed form")
 
 
 @dataclass(frozen=True)
-class Weights:
+class RidgeWeights:
     """`alpha` (n, k) with `(K + ridge) alpha = y`, and the work that it took."""
 
     alpha: Tensor
@@ -116,7 +116,7 @@ def conjugate_gradients(
     max_iterations: int = 2000,
     tile_bytes: int = TILE_BYTES,
     seed: int = 0,
-) -> Weights:
+) -> RidgeWeights:
     """Solve `(K + ridge) alpha = y` with K read some rows at a time: f(x) = K(x, X) alpha.
 
     Preconditioned with a Nystroem approximation of K from `rank` random points, which takes one pass over
@@ -176,7 +176,7 @@ def conjugate_gradients(
             pointer="/ridge",
             hint="use a larger ridge or rank",
         )
-    return Weights(torch.from_numpy(found.reshape(tuple(y.shape))), done, residual)
+    return RidgeWeights(torch.from_numpy(found.reshape(tuple(y.shape))), done, residual)
 
 
 class Tiles:

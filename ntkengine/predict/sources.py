@@ -83,7 +83,10 @@ class Prepared:
 class Source(ABC):
     """Kernels for targets (n, k). Torch-free until `prepare`."""
 
-    joint: bool  # whether outputs are coupled, by blocks (n, n, k, k)
+    @property
+    @abstractmethod
+    def joint(self) -> bool:
+        """Whether outputs are coupled, by blocks (n, n, k, k)."""
 
     @property
     @abstractmethod
@@ -112,7 +115,7 @@ class FromArrays(Source):
     of: Given
 
     @property
-    def joint(self) -> bool:  # type: ignore[override]
+    def joint(self) -> bool:
         return any(each.train_train.ndim == 4 for each in (self.of.ntk, self.of.nngp) if each)
 
     @property
@@ -160,14 +163,12 @@ class FromArrays(Source):
                     pointer=pointer,
                     hint=f"targets are ({n}, {k}), and test_train has {m} rows",
                 )
-        if not np.allclose(
-            given.train_train,
-            np.swapaxes(given.train_train, 0, 1).swapaxes(-1, -2) if block else given.train_train.T,
-            rtol=1e-8,
-            atol=0,
-        ):
+        K = given.train_train
+        if not np.allclose(K, K.T if K.ndim == 2 else K.transpose(1, 0, 3, 2), rtol=1e-8, atol=0):
             raise SpecError(
-                "a kernel of points with themselves is symmetric", pointer=f"/of/{name}/train_train"
+                "a kernel of points with themselves is symmetric",
+                pointer=f"/of/{name}/train_train",
+                hint="give K(x_i, x_j) of the same points in the same order",
             )
 
     def cost(self, names: tuple[Name, ...]) -> dict[str, Any] | None:
@@ -199,7 +200,7 @@ class FromModel(Source):
     of: Infinite | Empirical | MonteCarlo
 
     @property
-    def joint(self) -> bool:  # type: ignore[override]
+    def joint(self) -> bool:
         return self.of.kind == "empirical"
 
     @property

@@ -23,7 +23,7 @@ class PredictSpec:
     """Training in closed form: which kernel, on what data, how, and when."""
 
     data: PredictData
-    """What is trained on, and where outputs are predicted."""
+    """Training points, and test points."""
     model: Model | None = None
     """The network; left out where kernels are given as arrays."""
     of: Annotated[AnyOf, Field(discriminator="kind")] = Field(default_factory=Infinite)
@@ -112,15 +112,14 @@ class PredictSpec:
         if not isinstance(self.training.loss, Squared):
             return plan_integration(n, k, joint=self.source.joint)
         finite = any(moment < float("inf") for moment in self.training.moments)
-        with located(""):
-            return plan_solver(
-                n,
-                k,
-                whole_path=finite or self.covariance,
-                joint=self.source.joint,
-                ridge=self.ridge,
-                budget=budget,
-            )
+        return plan_solver(
+            n,
+            k,
+            whole_path=finite or self.covariance,
+            joint=self.source.joint,
+            ridge=self.ridge,
+            budget=budget,
+        )
 
     def plan(self) -> dict[str, Any]:
         """Estimated cost, in all and by part: the kernel, the solver, and what is returned. Torch-free."""
@@ -130,7 +129,7 @@ class PredictSpec:
         rows, tests = (n * k, m * k) if self.source.joint else (n, m)
         squares = rows**2 + tests**2 if self.covariance else 0
         numbers = moments * ((n + m) * k + squares)
-        work = moments * (2.0 * rows * (rows + tests) * (1 if self.source.joint else k))
+        work = rows**3 + moments * (2.0 * rows * (rows + tests) * (1 if self.source.joint else k))
         work += moments * 4.0 * rows * (rows + tests) ** 2 if self.covariance else 0.0
         return {
             "kernel": kernel,

@@ -12,6 +12,7 @@ import torch
 
 from ntkengine import EngineError, KernelSpec, compute_kernel, infinite_kernel
 from ntkengine.predict import Prediction, PredictSpec, compute_prediction, gradient_flow, leave_one_out
+from ntkengine.predict.compute import Problem, by_factor, by_iteration
 from ntkengine.spec import from_jsonable, to_jsonable
 from tests.cases import inputs
 from tests.compare import assert_close
@@ -80,12 +81,21 @@ def test_one_network_starts_where_it_is() -> None:
 def test_solvers_agree() -> None:
     end = {"kind": "gradient_flow", "times": ["inf"]}
     for of in ({"kind": "infinite"}, {"kind": "empirical"}):
-        by_factor = predicted(training=end, ridge=0.2, of=of)
-        by_modes = predicted(ridge=0.2, of=of)
-        assert by_factor.plan["solver"]["method"] == "cholesky"
+        factored = predicted(training=end, ridge=0.2, of=of)
+        decomposed = predicted(ridge=0.2, of=of)
+        assert factored.plan["solver"]["method"] == "cholesky"
         for name in ("mean_train", "mean_test"):
-            assert_close(by_factor.arrays[name][0], by_modes.arrays[name][-1], rtol=1e-11)
-        assert_close(by_factor.learning_rate_limit, by_modes.learning_rate_limit, rtol=1e-10)
+            assert_close(factored.arrays[name][0], decomposed.arrays[name][-1], rtol=1e-11)
+        assert_close(factored.learning_rate_limit, decomposed.learning_rate_limit, rtol=1e-10)
+
+
+def test_conjugate_gradients_give_the_same() -> None:
+    asked = spec(training={"kind": "gradient_flow", "times": ["inf"]}, ridge=0.2, of={"kind": "empirical"})
+    problem = Problem(asked, Y, asked.source.prepare(asked.names), asked.solver())
+    direct, iterated = by_factor(problem), by_iteration(problem)
+    assert iterated.facts["iterations"] > 0
+    for name in ("mean_train", "mean_test"):
+        assert_close(iterated.arrays[name], direct.arrays[name], rtol=1e-8)
 
 
 def test_kernels_as_arrays() -> None:
@@ -135,7 +145,7 @@ def test_other_losses() -> None:
     training = {"kind": "gradient_flow", "times": [0.5, 20], "loss": {"kind": "cross_entropy"}}
     data = DATA | {"y": [[1.0, 0.0], [0.0, 1.0]] * 3, "y_test": None}
     found = predicted(training=training, data=data)
-    assert found.plan["solver"]["method"] == "LSODA"
+    assert found.plan["solver"]["method"] == "lsoda"
     assert found.arrays["loss_train"][1] < found.arrays["loss_train"][0]
 
 
