@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ntkengine.data import load
 from ntkengine.errors import NumericalError
 from ntkengine.losses import Squared
-from ntkengine.predict.ensemble import INFERENCES, Blocks, covariance_test, covariance_train
+from ntkengine.predict.ensemble import INFERENCES, Blocks, Name, covariance_test, covariance_train
 from ntkengine.predict.evolution import dump_time
 from ntkengine.predict.function_space import integrate
 from ntkengine.predict.modes import columns, solution, square
@@ -25,6 +25,9 @@ from ntkengine.predict.training import follow
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+WIDTH_POWERS: Mapping[Name, str] = {"ntk": "width_power", "nngp": "nngp_width_power"}
 
 
 @dataclass(frozen=True)
@@ -273,7 +276,8 @@ def units(problem: Problem) -> dict[str, Any]:
     said = f"time of gradient flow on the {training.loss.kind} loss"
     if rate_factor is not None:
         said += f"; times rate_factor ({rate_factor:g}) it is time on half_sum"
-    power = (problem.given.scaling or {}).get("width_power", 0)
+    kernel = INFERENCES[problem.spec.inference].kernel
+    power = (problem.given.scaling or {}).get(WIDTH_POWERS[kernel], 0)
     if power:
         said += f"; the kernel is the coefficient of N^{power}: at width N all goes N^{power} times as fast"
     moments = training.moments

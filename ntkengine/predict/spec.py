@@ -17,6 +17,8 @@ from ntkengine.predict.solvers import BUDGET, SolverPlan, plan_integration, plan
 from ntkengine.predict.sources import AnyOf, FromArrays, FromModel, Given, PredictData, Source
 from ntkengine.spec import NonNegative, spec
 
+GAIN_FLOPS = 4000.0  # of a mode at a moment, at most: the power of a 3 x 3 matrix
+
 
 @spec
 class PredictSpec:
@@ -83,8 +85,6 @@ class PredictSpec:
                 hint="give a row for each test point",
             )
         self._check_loss()
-        with located("/data/y"):
-            self.training.loss.check(load(self.data.y, "y"))
         self.plan()
 
     def _check_loss(self) -> None:
@@ -105,6 +105,8 @@ class PredictSpec:
                     pointer=pointer,
                     hint='use training of kind "gradient_flow" with finite times, no ridge and no covariance',
                 )
+        with located("/data/y"):
+            self.training.loss.check(load(self.data.y, "y"))
 
     def solver(self, budget: int = BUDGET) -> SolverPlan:
         """How the equations are solved. Torch-free."""
@@ -126,15 +128,16 @@ class PredictSpec:
         n, k = self.targets
         m, moments = self.source.tests, len(self.training.moments)
         kernel, solver = self.source.cost(self.names), self.solver()
-        rows, tests = (n * k, m * k) if self.source.joint else (n, m)
-        squares = rows**2 + tests**2 if self.covariance else 0
-        numbers = moments * ((n + m) * k + squares)
-        work = rows**3 + moments * (2.0 * rows * (rows + tests) * (1 if self.source.joint else k))
+        joint = self.source.joint
+        rows, tests = (n * k, m * k) if joint else (n, m)
+        squares = rows**2 + tests**2 + rows * tests if self.covariance else 0
+        work = rows**3 + moments * rows * (GAIN_FLOPS + 2.0 * (rows + tests) * (1 if joint else k))
         work += moments * 4.0 * rows * (rows + tests) ** 2 if self.covariance else 0.0
+        numbers = moments * ((n + m) * k + (rows**2 + tests**2 if self.covariance else 0))
         return {
             "kernel": kernel,
             "solver": solver.to_dict(),
             "numbers": numbers,
             "flops": solver.flops + work + (kernel or {}).get("flops", 0.0),
-            "bytes": solver.bytes + 8 * 3 * numbers + (kernel or {}).get("bytes", 0.0),
+            "bytes": solver.bytes + 8 * (numbers + 3 * moments * squares) + (kernel or {}).get("bytes", 0.0),
         }

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -19,6 +20,8 @@ from ntkengine.errors import NumericalError, SpecError
 from ntkengine.losses import AnyLoss, CrossEntropy, HalfMean, HalfSum, Logistic, Mean
 from ntkengine.predict import (
     Blocks,
+    Descent,
+    Evolution,
     Flow,
     MomentumFlow,
     ensemble,
@@ -398,3 +401,45 @@ def test_stiff_equations_agree_with_the_closed_form() -> None:
     found = integrate(K, y, times=[100.0], loss=HalfSum())
     assert_close(found.train, gradient_flow(K, y, times=[100.0]).train, rtol=1e-6)
     assert found.solver["evaluations"] < 3000  # an explicit method needs more than a hundred thousand
+
+
+# Digits
+
+
+RATES = [0.0, 1e-18, 1e-9, 1e-3, 0.7, 1.0, 1.9]
+EVOLUTIONS = [
+    Flow(times=(0.0, 1e-6, 3.0, 1e6)),
+    Descent(learning_rate=1.0, steps=(0, 1, 7, 100_000)),
+    Descent(learning_rate=1.0, steps=(0, 1, 7, 100_000), momentum=0.5),
+    MomentumFlow(learning_rate=1.0, momentum=0.5, times=(0.0, 1e-6, 3.0, 1e3)),
+]
+
+
+@pytest.mark.parametrize("evolution", EVOLUTIONS, ids=lambda each: each.kind)
+def test_gain_and_decay_in_fifty_digits(evolution: Evolution) -> None:
+    """(1 - decay) / rate cancels at small rates, decay at late times: ours does neither."""
+    rates = torch.tensor(RATES, dtype=torch.float64)
+    gain, decay = evolution.gain(rates), evolution.decay(rates)
+    with mpmath.workdps(50):
+        for i, moment in enumerate(evolution.moments):
+            for j, rate in enumerate(RATES):
+                exact_decay, exact_gain = exactly(evolution, mpmath.mpf(rate), mpmath.mpf(moment))
+                assert float(gain[i, j]) == pytest.approx(float(exact_gain), rel=1e-10, abs=1e-300)
+                assert float(decay[i, j]) == pytest.approx(float(exact_decay), abs=1e-12)
+
+
+def exactly(evolution: Any, rate: Any, moment: Any) -> tuple[Any, Any]:
+    """decay and gain of one mode: by the recurrence of f and the last step, or the equation of motion."""
+    beta = getattr(evolution, "momentum", 0.0)
+    if evolution.kind == "gradient_descent":
+        A = mpmath.matrix([[1 - rate, beta, 1], [-rate, beta, 1], [0, 0, 1]])
+        gain = (A ** int(moment))[0, 2]
+    elif evolution.kind == "momentum_flow":
+        roots = mpmath.polyroots([1, 1 - beta, rate], maxsteps=200, extraprec=200)
+        p, q = roots
+        decay = (p * mpmath.exp(q * moment) - q * mpmath.exp(p * moment)) / (p - q)
+        late = moment / (1 - beta) - (1 - mpmath.exp(-(1 - beta) * moment)) / (1 - beta) ** 2
+        gain = mpmath.re((1 - decay) / rate) if rate else late
+    else:
+        gain = -mpmath.expm1(-rate * moment) / rate if rate else moment
+    return 1 - rate * gain, gain

@@ -210,3 +210,20 @@ def test_numbers_that_overflow_are_an_error() -> None:
     with pytest.raises(EngineError, match="unstable") as caught:
         compute_prediction(spec(training=training))
     assert caught.value.pointer == "/training/learning_rate"
+
+
+def test_the_width_is_in_the_unit_of_time() -> None:
+    standard = MODEL | {"parameterization": {"kind": "standard"}}
+    found = predicted(model=standard)
+    assert found.scaling is not None
+    assert found.scaling["width_power"] == 1
+    assert "at width N all goes N^1 times as fast" in found.time_unit
+    assert "width N" not in predicted(model=standard, inference="nngp").time_unit
+
+
+def test_an_average_over_networks() -> None:
+    of = {"kind": "monte_carlo", "rtol": 0.1, "max_draws": 50}
+    found = predicted(of=of, covariance=True)
+    assert found.method["kind"] == "monte_carlo"
+    least = np.linalg.eigvalsh(found.arrays["covariance_test"]).min()
+    assert least > -1e-12  # all blocks are of the same draws
