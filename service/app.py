@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import importlib.metadata
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,10 @@ from service.access.rates import Rates
 from service.access.tickets import Tickets
 from service.compute.durable import DurableQueue
 from service.compute.pool import Pool, ProcessExecutor
-from service.compute.processes import RunProcesses
-from service.compute.worker import Stream, Task, Warm
+from service.compute.processes import JobProcesses
+from service.compute.worker import Task, Warm
 from service.metrics import Metrics
-from service.routes import access, experiments, kernels, operations, predict, responses, runs
+from service.routes import access, experiments, kernel_jobs, kernels, operations, predict, responses, runs
 from service.routes.access import Access
 from service.routes.documentation import describe_answers
 from service.routes.guard import Guard
@@ -35,14 +35,15 @@ from service.routes.requests import Observed, RequestIds
 from service.routes.services import Services
 from service.runs import child, predictions
 from service.runs.kernels import Kernels
-from service.runs.manager import Runs
+from service.runs.kinds import KINDS, JobKind
+from service.runs.manager import Backend, Jobs
 from service.runs.notify import Notifier
 from service.runs.predictions import Predictions
 from service.runs.supervise import Policy, Supervisor
 from service.settings import Settings
 from service.store.database import connect
 from service.store.files import Files
-from service.store.runs import RunStore
+from service.store.jobs import JobStore
 from service.store.schema import migrate
 from service.web.headers import StrictHeaders
 
@@ -62,7 +63,7 @@ class Work:
 
     warm: Warm = child.warm
     kernel: Task = child.kernel
-    train: Stream = child.train
+    kinds: Sequence[JobKind] = KINDS
     predict: Task = predictions.predict
 
 
@@ -94,7 +95,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
     app.state.metrics = metrics
     _put_at_the_door(app, settings, metrics)
     responses.install(app)
-    for noun in (kernels, predict, runs, experiments, operations, access):
+    for noun in (kernels, predict, kernel_jobs, runs, experiments, operations, access):
         app.include_router(noun.router)
     describe_answers(app)
     web.mount(app)
@@ -133,26 +134,27 @@ class Parts:
         self._engine = connect(settings.resolved_database_url)
         self._pool = Pool(work.warm, settings.warm_processes)
         self._executor = ProcessExecutor(self._pool, settings.warm_processes, settings.kernel_seconds)
-        self._processes = RunProcesses(self._pool)
+        self._processes = JobProcesses(self._pool)
         self.notifier = Notifier()
-        store, files = RunStore(self._engine), Files(settings.data_dir.resolve() / "runs")
+        store, files = JobStore(self._engine), Files(settings.data_dir.resolve() / "runs")
         policy = Policy(settings.segment_seconds, settings.crashes_allowed)
-        supervisor = Supervisor(store, files, self._processes, self.notifier, work.train, policy)
+        supervisor = Supervisor(store, files, self._processes, self.notifier, work.kinds, policy)
         self._queue = DurableQueue(settings.resolved_database_url, supervisor, settings.concurrent_runs)
-        self._runs = Runs(store, files, self._queue, self._processes, self.notifier, settings)
+        self._backend = Backend(store, files, self._queue, self._processes, self.notifier, settings)
+        self._jobs = {kind.name: Jobs(kind, self._backend) for kind in work.kinds}
         self._kernels = Kernels(self._executor, work.kernel, settings)
         self._predictions = Predictions(self._executor, work.predict, settings)
 
     def start(self) -> Services:
-        """Begin to work; unfinished runs are taken up again."""
+        """Begin to work; unfinished jobs are taken up again."""
         self._lock.take()
         schema_version = migrate(self._engine)
         self._pool.start()
         self._queue.start()
-        self._runs.recover()
+        self._backend.recover()
         return Services(
             settings=self._settings,
-            runs=self._runs,
+            jobs=self._jobs,
             kernels=self._kernels,
             predictions=self._predictions,
             readiness=self._readiness,

@@ -36,7 +36,8 @@ KINDS: Mapping[str, Kind] = {
     "not-acceptable": Kind(406, "No representation that was asked for exists", "Change the Accept header."),
     "cancelled": Kind(409, "The work was cancelled", "Start it again."),
     "already-ended": Kind(409, "The run has already ended", "Nothing is left to stop; DELETE forgets it."),
-    "not-ready": Kind(409, "What was asked for is not computed yet", "Ask again later, or for the rows that are ready."),
+    "not-ready": Kind(409, "What was asked for is not computed yet",
+                      "Ask again later, or for the rows that are ready."),
     "too-large": Kind(413, "The request is too large", LESS),
     "unsupported-media-type": Kind(415, "The body has a type this endpoint does not read",
                                    "Send JSON with Content-Type: application/json."),
@@ -52,7 +53,8 @@ KINDS: Mapping[str, Kind] = {
     "internal": Kind(500, "The service failed", "Try again; if it persists, report the request id."),
     "worker-died": Kind(500, "The process that computed the answer died",
                         "Try again, or ask for less: it may have run out of memory."),
-    "insufficient-storage": Kind(507, "The disk has too little room", "Delete jobs that are not needed, or ask for less."),
+    "insufficient-storage": Kind(507, "The disk has too little room",
+                                 "Delete jobs that are not needed, or ask for less."),
     "unavailable": Kind(503, "The service cannot work now", "Try again in a few seconds."),
 }  # fmt: skip
 

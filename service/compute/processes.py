@@ -1,4 +1,4 @@
-"""The processes of runs: one each, found by the run's id, so that anyone can stop it."""
+"""The processes of jobs: one each, found by the job's id, so that anyone can stop it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from service.compute.worker import Worker
 
 
 class ShuttingDown(BaseException):
-    """The server stops: the run stays as it is and is taken up at the next start.
+    """The server stops: the job stays as it is and is taken up at the next start.
 
-    Not an Exception, so that neither a handler of failures nor the job layer takes it for the run's end.
+    Not an Exception, so that neither a handler of failures nor the job layer takes it for the job's end.
     """
 
 
-class RunProcesses:
-    """Which run computes in which process."""
+class JobProcesses:
+    """Which job computes in which process."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -27,8 +27,8 @@ class RunProcesses:
         self.closing = False
 
     @contextmanager
-    def process(self, run_id: str) -> Iterator[Worker]:
-        """A warm process for one attempt at the run; it is gone afterwards.
+    def process(self, job_id: str) -> Iterator[Worker]:
+        """A warm process for one attempt at the job; it is gone afterwards.
 
         Raises:
             ShuttingDown: the server stops.
@@ -38,7 +38,7 @@ class RunProcesses:
         except NoWorker:
             raise ShuttingDown from None
         with self._changed:
-            self._workers[run_id] = worker
+            self._workers[job_id] = worker
         try:
             if self.closing:
                 raise ShuttingDown
@@ -46,19 +46,19 @@ class RunProcesses:
         finally:
             worker.close()
             with self._changed:
-                self._workers.pop(run_id, None)
+                self._workers.pop(job_id, None)
                 self._changed.notify_all()
 
-    def stop(self, run_id: str) -> None:
-        """Kill the run's process, if it has one here, and wait until it has been let go."""
+    def stop(self, job_id: str) -> None:
+        """Kill the job's process, if it has one here, and wait until it has been let go."""
         with self._changed:
-            worker = self._workers.get(run_id)
+            worker = self._workers.get(job_id)
             if worker is not None:
                 worker.kill()
-                self._changed.wait_for(lambda: self._workers.get(run_id) is not worker, timeout=10)
+                self._changed.wait_for(lambda: self._workers.get(job_id) is not worker, timeout=10)
 
     def close(self) -> None:
-        """Kill the processes of all runs; the runs stay as they are."""
+        """Kill the processes of all jobs; the jobs stay as they are."""
         self.closing = True
         with self._changed:
             for worker in self._workers.values():

@@ -1,22 +1,27 @@
-"""Kernels, computed while the client waits."""
+"""Kernels: answered at once, or as a job where they are large."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+import re
+from typing import Annotated, Any, ClassVar, Literal
 
-from fastapi import APIRouter, Body, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Body, Header, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from ntkengine.kernels import KernelSpec
 from service.encoding import Array, Message, npy, npz
 from service.errors import ServiceError
+from service.routes import views
 from service.routes.body import JSONRoute
 from service.routes.documentation import JSON_OR_FORM, problems
 from service.routes.forms import Files, arrays, form_documentation, weights
+from service.routes.kernel_jobs import KernelJob
 from service.routes.negotiation import negotiate
 from service.routes.responses import json_response
 from service.routes.services import UseServices
+from service.runs.kernel_plan import estimate
+from service.runs.kinds import KERNEL
 from service.runs.limits import check_json_size
 from service.settings import Settings
 
@@ -30,6 +35,13 @@ class KernelRoute(JSONRoute):
 router = APIRouter(tags=["kernels"], route_class=KernelRoute)
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+JOB_HEADERS = {
+    "Location": {"description": "The job.", "schema": {"type": "string"}},
+    "Preference-Applied": {
+        "description": "`respond-async`, if that was preferred.",
+        "schema": {"type": "string"},
+    },
+}
 JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
 
 EXAMPLE: Any = {
@@ -90,7 +102,10 @@ class KernelAnswer(BaseModel):
     responses={
         200: {"description": "The kernels. `application/x-npy` holds the one kernel asked for, "
               "`application/x-npz` all by name.", "content": {NPY: BINARY, NPZ: BINARY}},
-        **problems(*JSON_OR_FORM, "not-acceptable", "worker-died", "unavailable"),
+        202: {"description": "A job computes it: it is too large to wait for, or that was preferred. "
+              "While it exists, the same request leads to it again.",
+              "model": KernelJob, "headers": JOB_HEADERS},
+        **problems(*JSON_OR_FORM, "not-acceptable", "worker-died", "insufficient-storage", "unavailable"),
     },
     openapi_extra=form_documentation(KernelRoute.files, IN_FORM),
 )  # fmt: skip
@@ -98,11 +113,53 @@ async def kernel(
     request: Request,
     spec: Annotated[KernelSpec, Body(openapi_examples={"quadratic": EXAMPLE})],
     parts: UseServices,
+    prefer: Annotated[
+        str,
+        Header(
+            description="`respond-async` has it computed as a job, if it can be.", examples=["respond-async"]
+        ),
+    ] = "",
 ) -> Response:
     """The NNGP and neural tangent kernel of a network on data: at infinite width or of a finite network."""
     media = negotiate(request, [JSON, NPY, NPZ])
+    preferred = "respond-async" in [each.strip().lower() for each in re.split("[,;]", prefer)]
+    if await run_in_threadpool(parts.kernels.is_a_job, spec, preferred=preferred):
+        row = await run_in_threadpool(parts.jobs[KERNEL.name].submit, spec)
+        applied = {"Preference-Applied": "respond-async"} if preferred else {}
+        job = views.kernel(row)
+        return json_response(job, 202, {"Location": job["links"]["self"], **applied})
     answer = await parts.kernels.compute(spec, as_text=media == JSON)
     return await run_in_threadpool(_BY_MEDIA[media], answer, parts.settings)
+
+
+class Estimate(BaseModel):
+    """What a kernel would cost. Estimates, not measurements."""
+
+    model_config = ConfigDict(extra="allow")  # and the rest of the plan, as in `POST /kernel`
+
+    answered: Literal["at once", "as a job"] = Field(
+        description="Whether `POST /kernel` answers with the kernel or with a job.", examples=["as a job"]
+    )
+    shape: list[int] = Field(description="Rows and columns.", examples=[[8000, 8000]])
+    flops: float = Field(description="Floating-point operations.", examples=[1.2e10])
+    bytes: int = Field(description="Memory.", examples=[2**30])
+    disk_bytes: float = Field(description="What is written to disk.", examples=[2.56e8])
+    seconds: float = Field(description="Wall time on one ordinary core.", examples=[3.1])
+    implementation: str = Field(description="How it would be computed.", examples=["closed_form"])
+
+
+@router.post(
+    "/kernel/estimate",
+    summary="Estimate the cost of a kernel",
+    response_model=Estimate,
+    responses=problems(*JSON_OR_FORM),
+    openapi_extra=form_documentation(KernelRoute.files, IN_FORM),
+)
+def cost(
+    spec: Annotated[KernelSpec, Body(openapi_examples={"quadratic": EXAMPLE})], parts: UseServices
+) -> Response:
+    """Operations, memory, disk, time and plan of a kernel, without computing it."""
+    return json_response(estimate(spec, parts.settings))
 
 
 def _as_json(answer: Message, settings: Settings) -> Response:

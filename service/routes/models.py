@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from service.runs.events import RunError
+from service.runs.events import JobError
 from service.runs.states import Outcome, Status
 
-RUN_ID = "Q3VyaW9zaXR5IGtpbGxlZA"
+JOB_ID = "Q3VyaW9zaXR5IGtpbGxlZA"
 TIME = "2026-01-01T12:00:00.000000Z"
 
 
@@ -22,9 +22,9 @@ class Answer(BaseModel):
 class Links(Answer):
     """Where to go on from here."""
 
-    self: str = Field(description="The run.", examples=[f"/runs/{RUN_ID}"])
-    events: str = Field(description="Its events, live.", examples=[f"/runs/{RUN_ID}/events"])
-    cancel: str = Field(description="POST here to stop it.", examples=[f"/runs/{RUN_ID}/cancel"])
+    self: str = Field(description="The job.", examples=[f"/runs/{JOB_ID}"])
+    events: str = Field(description="Its events, live.", examples=[f"/runs/{JOB_ID}/events"])
+    cancel: str = Field(description="POST here to stop it.", examples=[f"/runs/{JOB_ID}/cancel"])
 
 
 class RunProgress(Answer):
@@ -39,24 +39,31 @@ class RunProgress(Answer):
     crashes: int = Field(description="How often its process died and was replaced.", examples=[0])
 
 
-class RunSummary(Answer):
-    """A run without what it recorded."""
+class Job(Answer):
+    """What all jobs have."""
 
-    id: str = Field(description="Unguessable name of the run.", examples=[RUN_ID])
-    status: Status = Field(description="Where the run is.", examples=["running"])
+    id: str = Field(description="Unguessable name of the job.", examples=[JOB_ID])
+    status: Status = Field(description="Where the job is.", examples=["running"])
     meaning: str = Field(description="The status in a sentence.", examples=[Status.RUNNING.meaning])
-    outcome: Outcome | None = Field(description="How it ended, once it succeeded.", examples=["converged"])
-    experiment: str | None = Field(description="The experiment it came from.", examples=["quadratic_ntk_10"])
     created_at: AwareDatetime = Field(description="When it was asked for.", examples=[TIME])
     started_at: AwareDatetime | None = Field(description="When it began.", examples=[TIME])
     ended_at: AwareDatetime | None = Field(description="When it ended.", examples=[TIME])
+    seconds_left: float | None = Field(description="Estimate of the wall time left.", examples=[6.0])
+    error: JobError | None = Field(description="Why it failed, if it did.", examples=[None])
+
+
+class RunSummary(Job):
+    """A run without what it recorded."""
+
+    kind: Literal["run"] = Field(description="Always `run`.", examples=["run"])
+    outcome: Outcome | None = Field(description="How it ended, once it succeeded.", examples=["converged"])
+    experiment: str | None = Field(description="The experiment it came from.", examples=["quadratic_ntk_10"])
     progress: RunProgress = Field(description="How far it is.")
     rate_factor: float | None = Field(description="Factor that the loss puts on every rate.", examples=[1.0])
     time_per_step: float | None = Field(
         description="Training time in a step; null for gradient flow.", examples=[0.001]
     )
     time_unit: str | None = Field(description="What training time counts.", examples=["gradient-flow time"])
-    error: RunError | None = Field(description="Why it failed, if it did.", examples=[None])
     links: Links = Field(description="Addresses to go on from here.")
 
 

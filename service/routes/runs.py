@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from fastapi import APIRouter, Body, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
-from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from fastapi import APIRouter, Body, Header, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
-from starlette.concurrency import run_in_threadpool
 
 from ntkengine.dynamics import RunSpec
 from ntkengine.experiments import EXPERIMENTS
@@ -18,15 +14,14 @@ from service.errors import Offence, ServiceError, invalid
 from service.routes.body import JSONRoute
 from service.routes.documentation import JSON_OR_FORM, problems
 from service.routes.forms import Files, arrays, form_documentation, weights
-from service.routes.models import RUN_ID, RunList, RunSummary, RunView
-from service.routes.negotiation import negotiate
+from service.routes.jobs import JobId, add_job_routes
+from service.routes.models import RunList, RunSummary, RunView
 from service.routes.responses import json_response
 from service.routes.services import UseServices
 from service.routes.views import full, summary
-from service.runs.events import RunEvent
-from service.runs.manager import Runs, Window
+from service.runs.kinds import RUN
+from service.runs.manager import Window
 from service.runs.states import Status
-from service.store.runs import StoredEvent
 
 
 class RunRoute(JSONRoute):
@@ -37,18 +32,7 @@ class RunRoute(JSONRoute):
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=RunRoute)
 
-SSE, NDJSON = "text/event-stream", "application/x-ndjson"
-PING_SECONDS = 15.0
 MOST_POINTS = 2000
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events."""
-
-    media_type = SSE
-
-
-RunId = Annotated[str, Path(description="The run's id.", examples=[RUN_ID])]
 
 
 class ExperimentRun(BaseModel):
@@ -113,7 +97,7 @@ def create(
 ) -> Response:  # fmt: skip
     """Queue a run; it starts when a process is free, and survives crashes of its process and the server."""
     spec, experiment = _resolve(body)
-    run = summary(parts.runs.submit(spec, experiment, idempotency_key))
+    run = summary(parts.jobs[RUN.name].submit(spec, experiment=experiment, key=idempotency_key))
     return json_response(run, 202, {"Location": run["links"]["self"]})
 
 
@@ -160,15 +144,15 @@ def list_runs(
     """Runs, page by page; a run that is added meanwhile never moves others between pages."""
     wanted = {"status": status, "experiment": experiment}
     filters = {name: value for name, value in wanted.items() if value is not None}
-    page = parts.runs.page(filters, order, cursor, limit)
+    page = parts.jobs[RUN.name].page(filters, order, cursor, limit)
     return json_response({"runs": [summary(row) for row in page.rows], "next": page.next_cursor})
 
 
 @router.get(
-    "/{run_id}", summary="Show a run", response_model=RunView, responses=problems("not-found", "invalid")
+    "/{job_id}", summary="Show a run", response_model=RunView, responses=problems("not-found", "invalid")
 )
 def show(
-    run_id: RunId,
+    job_id: JobId,
     parts: UseServices,
     fields: Annotated[
         str | None, Query(description="Quantities wanted, by commas; empty for none, left out for all.")
@@ -180,69 +164,15 @@ def show(
     ] = MOST_POINTS,
 ) -> Response:
     """A run's status, spec, progress, and what it has recorded so far."""
-    run = parts.runs.get(run_id)
+    runs = parts.jobs[RUN.name]
+    run = runs.get(job_id)
     names = None if fields is None else [name for name in fields.split(",") if name]
-    series = parts.runs.series(run_id, Window(names, from_step, every, max_points))
-    return json_response(full(run, series, every))
+    series = runs.series(job_id, Window(names, from_step, every, max_points))
+    return json_response(full(run, runs.spec(job_id), series, every))
 
 
 @router.get(
-    "/{run_id}/events",
-    summary="Watch a run",
-    response_class=EventStream,
-    responses={
-        200: {
-            "description": "The events as they come, until the run ends. An SSE id is the event's `seq`.",
-            "model": RunEvent,
-            "content": {NDJSON: {"schema": {"type": "string"}}},
-        },
-        204: {"description": "The run has ended and nothing follows: do not connect again."},
-        **problems("not-found", "not-acceptable", "invalid"),
-    },
-)
-async def events(
-    request: Request,
-    run_id: RunId,
-    parts: UseServices,
-    after: Annotated[
-        int | None,
-        Query(ge=-1, description="Give what follows this `seq`; left out or -1: from the first event."),
-    ] = None,
-    last_event_id: Annotated[
-        int | None, Header(ge=-1, description="As `after`; browsers send it when they connect again.")
-    ] = None,
-) -> Response:
-    """Everything that happens in a run, from its first event, whenever one joins.
-
-    `started`, then `point`s, one `progress` for each segment, at the end `finished`, `failed` or `cancelled`.
-    """
-    media = negotiate(request, [SSE, NDJSON])
-    await run_in_threadpool(parts.runs.get, run_id)
-    begin = last_event_id if last_event_id is not None else after if after is not None else -1
-    if await run_in_threadpool(parts.runs.nothing_follows, run_id, begin):
-        return Response(status_code=204)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(parts.runs, run_id, begin, *_WIRE[media]), 200, headers, media)
-
-
-async def _stream(runs: Runs, run_id: str, after: int, line: Any, idle: bytes) -> AsyncIterator[bytes]:
-    async for batch in runs.follow(run_id, after, PING_SECONDS):
-        yield b"".join(line(event) for event in batch) or idle
-
-
-def _sse(event: StoredEvent) -> bytes:
-    return format_sse_event(data_str=event.text, event=event.kind, id=str(event.seq))
-
-
-def _ndjson(event: StoredEvent) -> bytes:
-    return event.text.encode() + b"\n"
-
-
-_WIRE = {SSE: (_sse, KEEPALIVE_COMMENT), NDJSON: (_ndjson, b"\n")}
-
-
-@router.get(
-    "/{run_id}/arrays/{digest}",
+    "/{job_id}/arrays/{digest}",
     summary="Fetch a large recorded array",
     response_class=Response,
     responses={
@@ -252,28 +182,13 @@ _WIRE = {SSE: (_sse, KEEPALIVE_COMMENT), NDJSON: (_ndjson, b"\n")}
     },
 )  # fmt: skip
 def array(
-    run_id: RunId,
+    job_id: JobId,
     digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The digest that the event named.")],
     parts: UseServices,
 ) -> Response:
     """An array that was too large for an event."""
     headers = {"ETag": f'"{digest}"', "Cache-Control": "immutable"}
-    return Response(parts.runs.array(run_id, digest), 200, headers, "application/x-npy")
+    return Response(parts.jobs[RUN.name].array(job_id, digest), 200, headers, "application/x-npy")
 
 
-@router.post(
-    "/{run_id}/cancel",
-    summary="Stop a run",
-    response_model=RunSummary,
-    responses=problems("not-found", "already-ended"),
-)
-def cancel(run_id: RunId, parts: UseServices) -> Response:
-    """Stop a run at once, keeping what it recorded."""
-    return json_response(summary(parts.runs.cancel(run_id)))
-
-
-@router.delete("/{run_id}", status_code=204, summary="Stop and forget a run", responses=problems("not-found"))
-def delete(run_id: RunId, parts: UseServices) -> Response:
-    """Stop a run if it has not ended, and remove all that it recorded."""
-    parts.runs.delete(run_id)
-    return Response(status_code=204)
+add_job_routes(router, RUN.name, summary, RunSummary)

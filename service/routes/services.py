@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from service.runs.kernels import Kernels
-from service.runs.manager import Runs
+from service.runs.manager import Jobs
 from service.runs.predictions import Predictions
 from service.settings import Settings
 
@@ -19,7 +19,7 @@ class Services:
     """The service's parts, as handlers see them."""
 
     settings: Settings
-    runs: Runs
+    jobs: Mapping[str, Jobs]  # by the name of their kind
     kernels: Kernels
     predictions: Predictions
     readiness: Callable[[], dict[str, str]]

@@ -8,38 +8,61 @@ from typing import Any
 import numpy as np
 
 from service.runs.states import Status
-from service.store.runs import Row, Series
+from service.store.jobs import Row, Series
 
 
-def links(run_id: str) -> dict[str, str]:
-    """Where to go on from a run."""
-    here = f"/runs/{run_id}"
+def links(path: str, job_id: str) -> dict[str, str]:
+    """Where to go on from a job; `path` is where those of its kind are found."""
+    here = f"{path}/{job_id}"
     return {"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel"}
+
+
+def job(row: Row, path: str) -> dict[str, Any]:
+    """What all jobs have."""
+    names = ("id", "kind", "status", "created_at", "started_at", "ended_at", "seconds_left")
+    return {
+        **{name: row[name] for name in names},
+        "meaning": Status(row["status"]).meaning,
+        "error": json.loads(row["error"] or "null"),
+        "links": links(path, row["id"]),
+    }
 
 
 def summary(run: Row) -> dict[str, Any]:
     """A RunSummary."""
     facts = json.loads(run["facts"])
     return {
-        **{name: run[name] for name in ("id", "status", "outcome", "experiment")},
-        **{name: run[name] for name in ("created_at", "started_at", "ended_at")},
+        **job(run, "/runs"),
+        **{name: run[name] for name in ("outcome", "experiment")},
         **{name: facts.get(name) for name in ("rate_factor", "time_per_step", "time_unit")},
-        "meaning": Status(run["status"]).meaning,
         "progress": {
             "fraction": run["progress"],
             "segments": run["segment"],
             **{name: run[name] for name in ("step", "time", "points", "seconds_left", "crashes")},
         },
-        "error": json.loads(run["error"] or "null"),
-        "links": links(run["id"]),
     }
 
 
-def full(run: Row, series: dict[str, Series], asked_every: int) -> dict[str, Any]:
+def kernel(row: Row) -> dict[str, Any]:
+    """A KernelJob."""
+    facts, counts = json.loads(row["facts"]), json.loads(row["counts"] or "null")
+    common = job(row, "/kernels")
+    here = common["links"]["self"]
+    more = {name: f"{here}/{name}" for name in ("data", "preview", "zarr")}
+    return {
+        **common,
+        "links": common["links"] | more,
+        "progress": {"fraction": row["progress"], "crashes": row["crashes"], **(counts or {"tiles": None})},
+        **{name: facts[name] for name in ("request", "shape", "plan")},
+        "result": json.loads(row["result"] or "null"),
+    }
+
+
+def full(run: Row, spec: Any, series: dict[str, Series], asked_every: int) -> dict[str, Any]:
     """A RunView."""
     return {
         **summary(run),
-        "spec": json.loads(run["spec"]),
+        "spec": spec,
         "detail": json.loads(run["detail"] or "null"),
         "series": {name: _series(values, asked_every) for name, values in series.items()},
     }

@@ -19,7 +19,7 @@ from ntkengine.experiments import EXPERIMENTS
 from ntkengine.kernels import KernelSpec, compute_kernel
 from ntkengine.spec import from_jsonable
 from service.encoding import Message, dumps
-from service.store.files import RunFiles
+from service.store.files import JobFiles
 
 # Larger arrays are files, and readers get a reference.
 MOST_ENTRIES_INLINE = 4096
@@ -63,7 +63,7 @@ def train(request: Message) -> Iterator[Message]:
 def segments(request: Message, trainer: Trainer) -> Iterator[Message]:
     """The segments of `trainer` as messages: points as JSON texts by quantity, the checkpoint as a digest."""
     job = request.header
-    files = RunFiles(Path(job["directory"]))
+    files = JobFiles(Path(job["directory"]))
     spec = from_jsonable(RunSpec, job["spec"])
     checkpoint: Checkpoint | None = files.load_checkpoint(job["checkpoint"]) if job["checkpoint"] else None
     describe = Describer(files, job["arrays_href"])
@@ -82,7 +82,7 @@ def segments(request: Message, trainer: Trainer) -> Iterator[Message]:
 class Describer:
     """Turns recorded values into what is stored."""
 
-    def __init__(self, files: RunFiles, href: str) -> None:
+    def __init__(self, files: JobFiles, href: str) -> None:
         self._files = files
         self._href = href
 

@@ -1,4 +1,4 @@
-"""What a run tells its readers: a union discriminated by `kind`, numbered without gaps from 0."""
+"""What a job tells its readers: a union discriminated by `kind`, numbered without gaps from 0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from service.encoding import dumps
 from service.runs.states import Outcome
-from service.store.runs import NewEvent
+from service.store.jobs import NewEvent
 
 
 class Event(BaseModel):
@@ -29,7 +29,9 @@ class Event(BaseModel):
 
 
 class Started(Event):
-    """The run has begun. Always event 0."""
+    """The job has begun. Always event 0."""
+
+    model_config = ConfigDict(extra="ignore")  # of the facts that are stored, those below are told
 
     kind: Literal["started"] = "started"
     rate_factor: float | None = Field(
@@ -38,6 +40,9 @@ class Started(Event):
     time_per_step: float | None = Field(default=None, description="Theory time in a step.", examples=[0.001])
     time_unit: str | None = Field(
         default=None, description="What `time` counts.", examples=["gradient-flow time"]
+    )
+    plan: dict[str, Any] | None = Field(
+        default=None, description="How a kernel is computed, and its cost.", examples=[{"flops": 1e9}]
     )
 
 
@@ -73,20 +78,28 @@ class Progress(Event):
     seconds_left: float | None = Field(
         default=None, description="Estimate of the wall time left.", examples=[6.0]
     )
-
-
-class Finished(Event):
-    """The run ended by itself."""
-
-    kind: Literal["finished"] = "finished"
-    outcome: Outcome = Field(description="How it ended.", examples=["converged"])
-    detail: dict[str, Any] = Field(
-        default={}, description="What the trainer reports, e.g. solver statistics."
+    counts: dict[str, Any] | None = Field(
+        default=None, description="What is done of what.", examples=[{"tiles": {"done": 12, "total": 36}}]
     )
 
 
-class RunError(BaseModel):
-    """Why a run failed."""
+class Finished(Event):
+    """The job ended by itself."""
+
+    kind: Literal["finished"] = "finished"
+    outcome: Outcome | None = Field(
+        default=None, description="How a run ended; null for other jobs.", examples=["converged"]
+    )
+    detail: dict[str, Any] = Field(
+        default={}, description="What the trainer reports, e.g. solver statistics."
+    )
+    result: dict[str, Any] | None = Field(
+        default=None, description="The result, of jobs that have one.", examples=[{"shape": [8000, 8000]}]
+    )
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
 
     category: str = Field(description="Kind of the failure.", examples=["worker-died"])
     detail: str = Field(description="What happened.", examples=["Its process was killed by SIGKILL 3 times."])
@@ -97,17 +110,17 @@ class RunError(BaseModel):
 
 
 class Failed(Event):
-    """The run could not be completed."""
+    """The job could not be completed."""
 
     kind: Literal["failed"] = "failed"
-    error: RunError = Field(description="Why.")
+    error: JobError = Field(description="Why.")
 
 
 class Cancelled(Event):
-    """The run was stopped on request."""
+    """The job was stopped on request."""
 
     kind: Literal["cancelled"] = "cancelled"
 
 
-RunEvent = Annotated[Started | Point | Progress | Finished | Failed | Cancelled, Field(discriminator="kind")]
+JobEvent = Annotated[Started | Point | Progress | Finished | Failed | Cancelled, Field(discriminator="kind")]
 FINAL_KINDS = {"finished", "failed", "cancelled"}

@@ -1,11 +1,9 @@
-"""Kernels that are computed while the client waits."""
+"""Kernels: computed while the client waits, where they are small; what larger ones hold."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor
-
-from starlette.concurrency import run_in_threadpool
 
 from ntkengine.errors import ResourceError
 from ntkengine.kernels import KernelSpec
@@ -14,6 +12,7 @@ from service.compute.pool import NoWorker
 from service.compute.worker import Task, TaskFailed, WorkerDied
 from service.encoding import Message
 from service.errors import ServiceError, from_parts
+from service.runs.kernel_plan import check_parts, has_tiles
 from service.runs.limits import check_json_size, check_kernel, check_model, least_numbers
 from service.settings import Settings
 
@@ -29,11 +28,14 @@ class Kernels:
     async def compute(self, spec: KernelSpec, *, as_text: bool) -> Message:
         """The kernels by name, and how they were computed; `as_text`: they are to be written as JSON.
 
+        The spec has been found to be no job.
+
         Raises:
-            EngineError: the spec does not hold together, or the work is over a limit.
+            ResourceError: there are too many numbers, or it took too long.
             ServiceError: the computation failed.
         """
-        await run_in_threadpool(self._check, spec, as_text)
+        if as_text:
+            check_json_size(least_numbers(spec), self._settings)
         future = self._executor.submit(self._task, Message(to_jsonable(spec)))
         try:
             return await asyncio.wrap_future(future)
@@ -49,9 +51,18 @@ class Kernels:
             later = {"Retry-After": "5"}
             raise ServiceError("unavailable", "All processes are busy.", headers=later) from None
 
-    def _check(self, spec: KernelSpec, as_text: bool) -> None:
+    def is_a_job(self, spec: KernelSpec, *, preferred: bool) -> bool:
+        """Whether the kernel is left to a job: because the client prefers that, or it is too large here.
+
+        Raises:
+            EngineError: the spec does not hold together, or is over a limit and cannot be a job.
+        """
         check_model(spec.model, self._settings)  # first: the rest takes longer the larger the network is
-        spec.check()
-        check_kernel(spec, self._settings)
-        if as_text:
-            check_json_size(least_numbers(spec), self._settings)
+        check_parts(spec)
+        try:
+            check_kernel(spec, self._settings)
+        except ResourceError:
+            if has_tiles(spec):
+                return True
+            raise
+        return preferred and has_tiles(spec)

@@ -41,6 +41,18 @@ def check_kernel(spec: KernelSpec, settings: Settings) -> None:
     _check("", "bytes", plan.bytes, settings.max_bytes)
 
 
+def check_kernel_job(shape: tuple[int, int], flops: float, written: float, settings: Settings) -> None:
+    """Refuse a kernel that would take too long, or too much of the disk, even as a job.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    for name, rows in zip(("x1", "x2"), shape, strict=True):
+        _check(f"/{name}", "points", rows, settings.max_job_points)
+    _check("", "flops", flops, settings.max_job_flops)
+    _check("", "bytes on disk", written, settings.max_kernel_disk_bytes)
+
+
 def check_prediction(spec: PredictSpec, settings: Settings) -> None:
     """Refuse a prediction that would take too long for an answer while the client waits, or too much memory.
 

@@ -1,4 +1,4 @@
-"""Who may do what to a run, and when."""
+"""Who may do what to a job, and when."""
 
 from __future__ import annotations
 
@@ -8,38 +8,40 @@ import binascii
 import hashlib
 import json
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-from ntkengine.dynamics import RunSpec
 from ntkengine.spec import to_jsonable
 from service.compute.durable import DurableQueue
-from service.compute.processes import RunProcesses
+from service.compute.processes import JobProcesses
 from service.encoding import dumps
 from service.errors import Offence, ServiceError
 from service.runs.clock import now
 from service.runs.events import FINAL_KINDS, Cancelled
-from service.runs.limits import check_model, check_run
+from service.runs.kinds import JobKind
 from service.runs.notify import Notifier
 from service.runs.states import ACTIVE, Status, sources
 from service.settings import Settings
-from service.store.files import Files
-from service.store.runs import KeyTaken, Order, Row, RunStore, Series, StoredEvent
+from service.store.files import Files, JobFiles
+from service.store.jobs import ContentTaken, JobStore, KeyTaken, Order, Row, Series, StoredEvent
 
 EVENTS_AT_ONCE = 500
+RESERVED_BYTES = 100 * 2**20  # of the disk, for the database and what else is going on
 
 
 class Page(NamedTuple):
-    """Some runs, and the cursor of those that follow, if any do."""
+    """Some jobs, and the cursor of those that follow, if any do."""
 
     rows: list[Row]
     next_cursor: str | None
 
 
 class Window(NamedTuple):
-    """Which part of a run's series is wanted; `fields` None is all."""
+    """Which part of a job's series is wanted; `fields` None is all."""
 
     fields: list[str] | None
     from_step: int
@@ -47,48 +49,57 @@ class Window(NamedTuple):
     max_points: int
 
 
-class Runs:
-    """The runs of this service."""
+@dataclass(frozen=True)
+class Backend:
+    """What jobs of all kinds are kept in, and computed by."""
 
-    def __init__(
-        self,
-        store: RunStore,
-        files: Files,
-        queue: DurableQueue,
-        processes: RunProcesses,
-        notifier: Notifier,
-        settings: Settings,
-    ) -> None:
-        self._store = store
-        self._files = files
-        self._queue = queue
-        self._processes = processes
-        self._notifier = notifier
-        self._settings = settings
+    store: JobStore
+    files: Files
+    queue: DurableQueue
+    processes: JobProcesses
+    notifier: Notifier
+    settings: Settings
 
     def recover(self) -> None:
-        """Make sure that each run that has not ended is, or will be, worked on."""
-        for run_id in self._store.ids_with_status(ACTIVE):
-            self._queue.ensure(run_id)
+        """Make sure that each job that has not ended is, or will be, worked on."""
+        for job_id in self.store.ids_with_status(ACTIVE):
+            self.queue.ensure(job_id)
 
-    def submit(self, spec: RunSpec, experiment: str | None, key: str | None) -> Row:
-        """A new run, or the run that the same request with the same key has brought before.
+
+class Jobs:
+    """The jobs of one kind: those of others are not found here."""
+
+    def __init__(self, kind: JobKind, backend: Backend) -> None:
+        self.kind = kind
+        self._store = backend.store
+        self._files = backend.files
+        self._queue = backend.queue
+        self._processes = backend.processes
+        self._notifier = backend.notifier
+        self._settings = backend.settings
+
+    def submit(self, spec: Any, *, experiment: str | None = None, key: str | None = None) -> Row:
+        """A new job; or one that the same request with the same key, or for the same content, has brought.
 
         Raises:
             EngineError: the spec does not hold together, or the work is over a limit.
-            ServiceError: the key belongs to another request.
+            ServiceError: the key belongs to another request, or the disk has too little room.
         """
-        check_model(spec.model, self._settings)  # first: the rest takes longer the larger the network is
-        spec.check()
-        check_run(spec, self._settings)
+        self.kind.check(spec, self._settings)
         text = dumps(to_jsonable(spec))
-        run_id = secrets.token_urlsafe(16)
+        content = self.kind.content(self.kind.name, text)
+        if content is not None and (found := self._store.with_content(content)) is not None:
+            return self._again(found)
+        self._check_room(self.kind.disk_bytes(spec))
+        job_id = secrets.token_urlsafe(16)
         row = {
-            "id": run_id,
+            "id": job_id,
+            "kind": self.kind.name,
             "status": Status.QUEUED,
             "experiment": experiment,
             "spec": text,
-            "facts": dumps(spec.facts()),
+            "content": content,
+            "facts": dumps(self.kind.facts(spec, self._settings)),
             "created_at": now(),
         }
         digest = hashlib.sha256(f"{experiment}:{text}".encode()).hexdigest()
@@ -96,117 +107,143 @@ class Runs:
             self._store.create(row, None if key is None else (key, digest))
         except KeyTaken as taken:
             return self._replay(taken, digest)
-        self._queue.submit(run_id)
-        return self.get(run_id)
+        except ContentTaken as taken:
+            return self._again(taken.job_id)
+        self._queue.submit(job_id)
+        return self.get(job_id)
+
+    def _check_room(self, needed: float) -> None:
+        free = shutil.disk_usage(self._settings.data_dir).free - RESERVED_BYTES
+        if needed > free:
+            raise ServiceError(
+                "insufficient-storage",
+                f"The job writes about {needed:,.0f} bytes; {max(0, free):,} are free.",
+                estimate={"disk_bytes": needed},
+                limit={"disk_bytes": max(0, free)},
+            )
 
     def _replay(self, taken: KeyTaken, digest: str) -> Row:
         if taken.request_digest != digest:
             raise ServiceError("key-reused", "This Idempotency-Key came with another request before.")
-        self._queue.ensure(taken.run_id)  # the server may have died between storing the run and queueing it
-        return self.get(taken.run_id)
+        return self._again(taken.job_id)
 
-    def get(self, run_id: str) -> Row:
-        """The run's row.
+    def _again(self, job_id: str) -> Row:
+        job = self.get(job_id)
+        if not Status(job["status"]).is_final:
+            self._queue.ensure(job_id)  # the server may have died between storing the job and queueing it
+        return job
+
+    def get(self, job_id: str) -> Row:
+        """The job's row, without its spec.
 
         Raises:
-            ServiceError: there is no such run.
+            ServiceError: there is no such job of this kind.
         """
-        run = self._store.get(run_id)
-        if run is None:
-            raise ServiceError("not-found", "There is no run with this id.", hint="GET /runs lists the runs.")
-        return run
+        job = self._store.get(job_id)
+        if job is None or job["kind"] != self.kind.name:
+            hint = f"GET {self.kind.path} lists those there are."
+            raise ServiceError("not-found", f"There is no {self.kind.name} with this id.", hint=hint)
+        return job
+
+    def spec(self, job_id: str) -> Any:
+        """The job's spec, JSON-able, with the defaults filled in."""
+        return json.loads(self._store.spec(job_id) or "null")
+
+    def files(self, job_id: str) -> JobFiles:
+        """The job's files."""
+        return self._files.of(job_id)
 
     def page(self, filters: Mapping[str, str], order: Order, cursor: str | None, limit: int) -> Page:
-        """Runs by age, at most `limit`, from the cursor on.
+        """Jobs by age, at most `limit`, from the cursor on.
 
         Raises:
             ServiceError: the cursor is none that an earlier page gave.
         """
         after = None if cursor is None else _decode_cursor(cursor)
-        rows = list(self._store.page(filters, order, after, limit + 1))
+        rows = list(self._store.page({**filters, "kind": self.kind.name}, order, after, limit + 1))
         more = len(rows) > limit
         return Page(rows[:limit], _encode_cursor(rows[limit - 1]) if more else None)
 
-    def series(self, run_id: str, window: Window) -> dict[str, Series]:
+    def series(self, job_id: str, window: Window) -> dict[str, Series]:
         """Recorded quantities by name."""
-        names = self._store.series_names(run_id)
+        names = self._store.series_names(job_id)
         wanted = names if window.fields is None else [name for name in names if name in window.fields]
         return {
-            name: self._store.series(run_id, name, window.from_step, window.every, window.max_points)
+            name: self._store.series(job_id, name, window.from_step, window.every, window.max_points)
             for name in wanted
         }
 
-    def array(self, run_id: str, digest: str) -> bytes:
+    def array(self, job_id: str, digest: str) -> bytes:
         """The `.npy` bytes of a large recorded array."""
-        self.get(run_id)
+        self.get(job_id)
         try:
-            return self._files.of(run_id).array_bytes(digest)
+            return self._files.of(job_id).array_bytes(digest)
         except FileNotFoundError:
-            raise ServiceError("not-found", "This run has no array with this digest.") from None
+            raise ServiceError("not-found", "This job has no array with this digest.") from None
 
-    async def follow(self, run_id: str, after: int, patience: float) -> AsyncIterator[list[StoredEvent]]:
-        """The events that follow number `after`, as they come, until the run's last one.
+    async def follow(self, job_id: str, after: int, patience: float) -> AsyncIterator[list[StoredEvent]]:
+        """The events that follow number `after`, as they come, until the job's last one.
 
         An empty batch means that nothing has happened for `patience` seconds.
         """
-        with self._notifier.subscribe(run_id) as changed:
+        with self._notifier.subscribe(job_id) as changed:
             while True:
                 changed.clear()
-                batch = await run_in_threadpool(self._store.events_after, run_id, after, EVENTS_AT_ONCE)
+                batch = await run_in_threadpool(self._store.events_after, job_id, after, EVENTS_AT_ONCE)
                 if batch:
                     after = batch[-1].seq
                     yield batch
                     if batch[-1].kind in FINAL_KINDS:
                         return
-                elif await run_in_threadpool(self.nothing_follows, run_id, after):
+                elif await run_in_threadpool(self.nothing_follows, job_id, after):
                     return
                 elif not await _within(changed, patience):
                     yield []
 
-    def nothing_follows(self, run_id: str, after: int) -> bool:
+    def nothing_follows(self, job_id: str, after: int) -> bool:
         """Whether there is no event after number `after`, nor will be."""
-        # In this order: a run that ends between the two questions still has its last events read.
-        return self.has_ended(run_id) and not self._store.events_after(run_id, after, 1)
+        # In this order: a job that ends between the two questions still has its last events read.
+        return self.has_ended(job_id) and not self._store.events_after(job_id, after, 1)
 
-    def has_ended(self, run_id: str) -> bool:
-        """Whether nothing can follow: the run has ended, or was deleted."""
-        run = self._store.get(run_id)
-        return run is None or Status(run["status"]).is_final
+    def has_ended(self, job_id: str) -> bool:
+        """Whether nothing can follow: the job has ended, or was deleted."""
+        job = self._store.get(job_id)
+        return job is None or Status(job["status"]).is_final
 
-    def cancel(self, run_id: str) -> Row:
-        """Stop a run, at once.
+    def cancel(self, job_id: str) -> Row:
+        """Stop a job, at once.
 
         Raises:
-            ServiceError: there is no such run, or it has ended.
+            ServiceError: there is no such job, or it has ended.
         """
-        self.get(run_id)
-        if not self._cancel(run_id):
-            status = self.get(run_id)["status"]
-            raise ServiceError("already-ended", f"The run has ended: {status}.")
-        return self.get(run_id)
+        self.get(job_id)
+        if not self._cancel(job_id):
+            status = self.get(job_id)["status"]
+            raise ServiceError("already-ended", f"The {self.kind.name} has ended: {status}.")
+        return self.get(job_id)
 
-    def _cancel(self, run_id: str) -> bool:
-        changes = {"status": Status.CANCELLED, "ended_at": now()}
+    def _cancel(self, job_id: str) -> bool:
+        changes = {"status": Status.CANCELLED, "ended_at": now(), "content": None}
         expect = {"status": sources(Status.CANCELLED)}
-        cancelled = self._store.advance(run_id, expect, changes, [Cancelled().to_store()], at=now())
+        cancelled = self._store.advance(job_id, expect, changes, [Cancelled().to_store()], at=now())
         if cancelled:
-            self._notifier.notify(run_id)
-            self._processes.stop(run_id)
+            self._notifier.notify(job_id)
+            self._processes.stop(job_id)
         return cancelled
 
-    def delete(self, run_id: str) -> None:
-        """Stop a run and forget all of it.
+    def delete(self, job_id: str) -> None:
+        """Stop a job and forget all of it.
 
         Raises:
-            ServiceError: there is no such run.
+            ServiceError: there is no such job.
         """
-        self.get(run_id)
-        self._cancel(run_id)
-        self._processes.stop(run_id)
-        self._queue.forget(run_id)
-        self._store.delete(run_id)
-        self._files.of(run_id).delete()
-        self._notifier.notify(run_id)
+        self.get(job_id)
+        self._cancel(job_id)
+        self._processes.stop(job_id)
+        self._queue.forget(job_id)
+        self._store.delete(job_id)
+        self._files.of(job_id).delete()
+        self._notifier.notify(job_id)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:
@@ -225,8 +262,8 @@ def _encode_cursor(row: Row) -> str:
 def _decode_cursor(cursor: str) -> tuple[str, str]:
     try:
         found: Any = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        created_at, run_id = found
-        return str(created_at), str(run_id)
+        created_at, job_id = found
+        return str(created_at), str(job_id)
     except (ValueError, TypeError, binascii.Error):
         hint = "Use the `next` of the page before, or leave it out to begin."
         wrong = Offence(pointer="cursor", detail="This is no cursor of ours.", got=cursor[:80], hint=hint)

@@ -1,4 +1,4 @@
-"""Waking the readers of a run, from any thread, after a commit."""
+"""Waking the readers of a job, from any thread, after a commit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 
 class Notifier:
-    """Who reads which run in this process. Carries no data: readers look into the store."""
+    """Who reads which job in this process. Carries no data: readers look into the store."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -19,24 +19,24 @@ class Notifier:
         """Say in which loop the readers wait."""
         self._loop = loop
 
-    def notify(self, run_id: str) -> None:
-        """Wake all readers of the run; safe from any thread."""
+    def notify(self, job_id: str) -> None:
+        """Wake all readers of the job; safe from any thread."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: nobody reads any more
-                self._loop.call_soon_threadsafe(self._wake, run_id)
+                self._loop.call_soon_threadsafe(self._wake, job_id)
 
-    def _wake(self, run_id: str) -> None:
-        for event in self._readers.get(run_id, ()):
+    def _wake(self, job_id: str) -> None:
+        for event in self._readers.get(job_id, ()):
             event.set()
 
     @contextmanager
-    def subscribe(self, run_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set after each change of the run. Clear it, then read, then wait."""
+    def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set after each change of the job. Clear it, then read, then wait."""
         event = asyncio.Event()
-        self._readers[run_id].add(event)
+        self._readers[job_id].add(event)
         try:
             yield event
         finally:
-            self._readers[run_id].discard(event)
-            if not self._readers[run_id]:
-                del self._readers[run_id]
+            self._readers[job_id].discard(event)
+            if not self._readers[job_id]:
+                del self._readers[job_id]

@@ -1,4 +1,4 @@
-"""The states of a run, in words, and the only ways between them."""
+"""The states of a job, in words, and the only ways between them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Outcome(StrEnum):
 MEANING: Mapping[Status, str] = {
     Status.QUEUED: "It waits for a free process.",
     Status.RUNNING: "It computes, or is being taken up again after its process or the server was lost.",
-    Status.SUCCEEDED: "It ended by itself; `outcome` says how.",
+    Status.SUCCEEDED: "It ended by itself; `outcome` or `result` says how.",
     Status.FAILED: "It could not be completed; `error` says why.",
     Status.CANCELLED: "It was stopped on request; what it recorded until then is kept.",
 }
@@ -54,5 +54,5 @@ ACTIVE = [status for status in Status if not status.is_final]
 
 
 def sources(target: Status) -> list[Status]:
-    """The states from which a run may enter `target`."""
+    """The states from which a job may enter `target`."""
     return [status for status in Status if target in TRANSITIONS[status]]

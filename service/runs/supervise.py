@@ -1,4 +1,4 @@
-"""Driving a run's process: commit each segment, wake the readers, take it up again after a crash."""
+"""Driving a job's process: commit each segment, wake the readers, take it up again after a crash."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from service.compute.processes import RunProcesses, ShuttingDown
-from service.compute.worker import Stream, TaskFailed, Worker, WorkerDied
+from service.compute.processes import JobProcesses, ShuttingDown
+from service.compute.worker import TaskFailed, Worker, WorkerDied
 from service.encoding import Message, dumps
 from service.errors import from_parts
 from service.runs.clock import now
-from service.runs.events import Event, Failed, Finished, Progress, RunError, Started
+from service.runs.events import Event, Failed, Finished, JobError, Progress, Started
+from service.runs.kinds import JobKind
 from service.runs.notify import Notifier
 from service.runs.states import Status, sources
 from service.store.files import Files
-from service.store.runs import Checkpoint, NewEvent, Row, RunStore
+from service.store.jobs import Checkpoint, JobStore, NewEvent, Row
 
 logger = logging.getLogger(__name__)
 
@@ -30,148 +31,157 @@ PLACE = ("step", "time")
 
 
 class Overtaken(Exception):
-    """The run is no longer ours to change: cancelled, deleted, or driven by someone else."""
+    """The job is no longer ours to change: cancelled, deleted, or driven by someone else."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What an operator decides about runs."""
+    """What an operator decides about jobs."""
 
     segment_seconds: float
     crashes_allowed: int
 
 
 class Supervisor:
-    """Called with a run's id, drives it to its end; called again after a crash of the server, goes on."""
+    """Called with a job's id, drives it to its end; called again after a crash of the server, goes on."""
 
     def __init__(
         self,
-        store: RunStore,
+        store: JobStore,
         files: Files,
-        processes: RunProcesses,
+        processes: JobProcesses,
         notifier: Notifier,
-        trainer: Stream,
+        kinds: Iterable[JobKind],
         policy: Policy,
     ) -> None:
         self._store = store
         self._files = files
         self._processes = processes
         self._notifier = notifier
-        self._trainer = trainer
+        self._streams = {kind.name: kind.stream for kind in kinds}
+        self._paths = {kind.name: kind.path for kind in kinds}
         self._policy = policy
 
-    def __call__(self, run_id: str) -> None:
-        """Return when the run has ended."""
+    def __call__(self, job_id: str) -> None:
+        """Return when the job has ended."""
         try:
-            self._begin(run_id)
-            while self._get(run_id)["status"] == Status.RUNNING:
-                self._attempt(run_id)
+            self._begin(job_id)
+            while self._get(job_id)["status"] == Status.RUNNING:
+                self._attempt(job_id)
         except Overtaken:
             return
         except Exception:
-            logger.exception("run %s cannot be driven", run_id)
+            logger.exception("job %s cannot be driven", job_id)
             with suppress(Overtaken):
                 self._fail(
-                    run_id, RunError(category="internal", detail="The service failed to drive the run.")
+                    job_id, JobError(category="internal", detail="The service failed to drive the job.")
                 )
 
-    def _begin(self, run_id: str) -> None:
-        run = self._get(run_id)
-        if run["status"] == Status.QUEUED:
+    def _begin(self, job_id: str) -> None:
+        job = self._get(job_id)
+        if job["status"] == Status.QUEUED:
             changes = {"status": Status.RUNNING, "started_at": now()}
-            self._enter(run_id, Status.RUNNING, changes, Started(**json.loads(run["facts"])))
+            self._enter(job_id, Status.RUNNING, changes, Started(**json.loads(job["facts"])))
 
-    def _attempt(self, run_id: str) -> None:
+    def _attempt(self, job_id: str) -> None:
         try:
-            with self._processes.process(run_id) as worker:
-                self._drive(run_id, worker)
+            with self._processes.process(job_id) as worker:
+                self._drive(job_id, worker)
         except WorkerDied as death:
             if self._processes.closing:
                 raise ShuttingDown from None
-            self._crashed(run_id, str(death))
+            self._crashed(job_id, str(death))
         except TaskFailed as failure:
             known = from_parts(failure.parts)
             where = known.offences[0].pointer if known.offences else None
-            error = RunError(category=known.kind, detail=known.detail, pointer=where, hint=known.hint)
-            self._fail(run_id, error)
+            error = JobError(category=known.kind, detail=known.detail, pointer=where, hint=known.hint)
+            self._fail(job_id, error)
 
-    def _drive(self, run_id: str, worker: Worker) -> None:
-        """Train from the newest intact checkpoint on.
+    def _drive(self, job_id: str, worker: Worker) -> None:
+        """Compute from the newest intact checkpoint on.
 
-        Training is deterministic, so points that were committed after that checkpoint come again: they are
+        That is deterministic, so points that were committed after that checkpoint come again: they are
         dropped.
         """
-        run = self._get(run_id)  # read after the process is known: from here on, a cancel finds and kills it
-        if run["status"] != Status.RUNNING:
+        job = self._get(job_id)  # read after the process is known: from here on, a cancel finds and kills it
+        if job["status"] != Status.RUNNING:
             raise Overtaken
-        checkpoints = self._intact_checkpoints(run_id)
+        checkpoints = self._intact_checkpoints(job_id)
         digest, points_before = checkpoints[0] if checkpoints else (None, 0)
-        known = run["points"] - points_before
+        known = job["points"] - points_before
         recent = deque(checkpoint.digest for checkpoint in reversed(checkpoints))
-        estimate = TimeLeft(run["progress"])
-        place = {name: run[name] for name in PLACE}
-        logger.info("run %s: process %d, from segment %d", run_id, worker.pid, run["segment"])
-        messages = worker.stream(self._trainer, self._job(run, digest))
-        for segment, message in enumerate(messages, start=run["segment"]):
+        estimate = TimeLeft(job["progress"])
+        place = {name: job[name] for name in PLACE}
+        logger.info("%s %s: process %d, from segment %d", job["kind"], job_id, worker.pid, job["segment"])
+        messages = worker.stream(self._streams[job["kind"]], self._request(job, digest))
+        for segment, message in enumerate(messages, start=job["segment"]):
             told = message.header
             points = told["points"][known:]
             known = max(0, known - len(told["points"]))
             if points:
                 place = {name: points[-1][name] for name in PLACE}
             reached = {**place, "seconds_left": estimate(told["progress"])}
-            self._commit(run_id, segment, told, points, reached)
-            recent.append(told["checkpoint"])
+            self._commit(job_id, segment, told, points, reached)
+            if told["checkpoint"] is not None:
+                recent.append(told["checkpoint"])
             while len(recent) > KEPT_CHECKPOINTS:
-                self._files.of(run_id).drop_checkpoint(recent.popleft())
+                self._files.of(job_id).drop_checkpoint(recent.popleft())
 
-    def _intact_checkpoints(self, run_id: str) -> list[Checkpoint]:
-        files, kept = self._files.of(run_id), self._store.checkpoints(run_id)
+    def _intact_checkpoints(self, job_id: str) -> list[Checkpoint]:
+        files, kept = self._files.of(job_id), self._store.checkpoints(job_id)
         files.sweep({checkpoint.digest for checkpoint in kept})
         return [checkpoint for checkpoint in kept if files.has_checkpoint(checkpoint.digest)]
 
-    def _job(self, run: Row, checkpoint: str | None) -> Message:
+    def _request(self, job: Row, checkpoint: str | None) -> Message:
         return Message(
             {
-                "spec": json.loads(run["spec"]),
+                "spec": json.loads(self._store.spec(job["id"]) or "null"),
+                "facts": json.loads(job["facts"]),
                 "checkpoint": checkpoint,
-                "directory": str(self._files.of(run["id"]).directory),
-                "arrays_href": f"/runs/{run['id']}/arrays",
+                "directory": str(self._files.of(job["id"]).directory),
+                "arrays_href": f"{self._paths[job['kind']]}/{job['id']}/arrays",
                 "segment_seconds": self._policy.segment_seconds,
             }
         )
 
-    def _commit(self, run_id: str, segment: int, told: Row, points: Sequence[Any], reached: Row) -> None:
+    def _commit(self, job_id: str, segment: int, told: Row, points: Sequence[Any], reached: Row) -> None:
         """One segment, durably and at once: its points, its progress, its checkpoint, perhaps the end."""
+        counts = told.get("counts")
         changes: dict[str, Any] = {**reached, "segment": segment + 1, "progress": told["progress"]}
-        progress = Progress(segment=segment, fraction=told["progress"], **reached)
+        progress = Progress(segment=segment, fraction=told["progress"], counts=counts, **reached)
         new = [NewEvent(kind="point", **point) for point in points] + [progress.to_store()]
-        if told["outcome"] is not None:
-            new.append(Finished(outcome=told["outcome"], detail=told["detail"]).to_store())
-            end = {"outcome": told["outcome"], "detail": dumps(told["detail"]), "ended_at": now()}
-            changes |= {"status": Status.SUCCEEDED, **end}
+        if counts is not None:
+            changes["counts"] = dumps(counts)
+        if told["outcome"] is not None or "result" in told:
+            changes |= {"status": Status.SUCCEEDED, "ended_at": now(), "detail": dumps(told["detail"])}
+            changes |= {"outcome": told["outcome"], "result": dumps(told.get("result"))}
+            end = Finished(outcome=told["outcome"], detail=told["detail"], result=told.get("result"))
+            new.append(end.to_store())
         fence: dict[str, list[Any]] = {"status": [Status.RUNNING], "segment": [segment]}
-        self._advance(run_id, fence, changes, new, told["checkpoint"])
+        self._advance(job_id, fence, changes, new, told["checkpoint"])
 
-    def _crashed(self, run_id: str, how: str) -> None:
-        run = self._get(run_id)
-        crashes = run["crashes"] + 1
-        self._advance(run_id, {"status": [Status.RUNNING]}, {"crashes": crashes}, [])
-        logger.warning("run %s: process %s in segment %d (crash %d)", run_id, how, run["segment"], crashes)
+    def _crashed(self, job_id: str, how: str) -> None:
+        job = self._get(job_id)
+        crashes = job["crashes"] + 1
+        self._advance(job_id, {"status": [Status.RUNNING]}, {"crashes": crashes}, [])
+        told = (job["kind"], job_id, how, job["segment"], crashes)
+        logger.warning("%s %s: process %s in segment %d (crash %d)", *told)
         if crashes >= self._policy.crashes_allowed:
-            detail = f"Its process was {how} in segment {run['segment']}, its crash {crashes} of {crashes}."
+            detail = f"Its process was {how} in segment {job['segment']}, its crash {crashes} of {crashes}."
             hint = "It may need more memory than there is; ask for a smaller network or record less."
-            self._fail(run_id, RunError(category="worker-died", detail=detail, hint=hint))
+            self._fail(job_id, JobError(category="worker-died", detail=detail, hint=hint))
 
-    def _fail(self, run_id: str, error: RunError) -> None:
-        changes = {"status": Status.FAILED, "error": error.model_dump_json(), "ended_at": now()}
-        self._enter(run_id, Status.FAILED, changes, Failed(error=error))
+    def _fail(self, job_id: str, error: JobError) -> None:
+        end = {"status": Status.FAILED, "error": error.model_dump_json(), "ended_at": now()}
+        changes = {**end, "content": None}  # asked for again, it is tried again
+        self._enter(job_id, Status.FAILED, changes, Failed(error=error))
 
-    def _enter(self, run_id: str, status: Status, changes: Row, event: Event) -> None:
-        self._advance(run_id, {"status": sources(status)}, changes, [event.to_store()])
+    def _enter(self, job_id: str, status: Status, changes: Row, event: Event) -> None:
+        self._advance(job_id, {"status": sources(status)}, changes, [event.to_store()])
 
     def _advance(
         self,
-        run_id: str,
+        job_id: str,
         expect: Mapping[str, Sequence[Any]],
         changes: Row,
         new: Sequence[NewEvent],
@@ -179,12 +189,12 @@ class Supervisor:
     ) -> None:
         """Write, then wake the readers: what they are told can no longer be lost."""
         keep = KEPT_CHECKPOINTS
-        if not self._store.advance(run_id, expect, changes, new, at=now(), checkpoint=checkpoint, keep=keep):
+        if not self._store.advance(job_id, expect, changes, new, at=now(), checkpoint=checkpoint, keep=keep):
             raise Overtaken
-        self._notifier.notify(run_id)
+        self._notifier.notify(job_id)
 
-    def _get(self, run_id: str) -> Row:
-        run = self._store.get(run_id)
+    def _get(self, job_id: str) -> Row:
+        run = self._store.get(job_id)
         if run is None:
             raise Overtaken
         return run

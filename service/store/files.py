@@ -41,11 +41,21 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-class RunFiles:
-    """The files of one run, under a directory of its own."""
+class JobFiles:
+    """The files of one job, under a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+
+    @property
+    def gram(self) -> Path:
+        """Where the tiles of a large kernel are."""
+        return self.directory / "gram"
+
+    @property
+    def preview(self) -> Path:
+        """The preview of a large kernel, an `.npz`."""
+        return self.directory / "preview.npz"
 
     def save_array(self, array: Array) -> str:
         """Keep `array`; return the digest under which it is found."""
@@ -89,7 +99,7 @@ class RunFiles:
         self._path("checkpoints", digest, "npz").unlink(missing_ok=True)
 
     def sweep(self, digests: set[str]) -> None:
-        """Remove what a killed writer left; only while no process writes for this run."""
+        """Remove what a killed writer left; only while no process writes for this job."""
         for path in (self.directory / "checkpoints").glob("*"):
             if path.name.removesuffix(".npz") not in digests:
                 path.unlink(missing_ok=True)
@@ -110,11 +120,11 @@ class RunFiles:
 
 
 class Files:
-    """The files of all runs."""
+    """The files of all jobs."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def of(self, run_id: str) -> RunFiles:
-        """The files of one run."""
-        return RunFiles(self.root / run_id)
+    def of(self, job_id: str) -> JobFiles:
+        """The files of one job."""
+        return JobFiles(self.root / job_id)

@@ -6,13 +6,15 @@ from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy.schema import CreateColumn
 
 metadata = MetaData()
 
-runs = Table(
-    "runs",
+jobs = Table(
+    "jobs",
     metadata,
     Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False, server_default="run"),
     Column("status", Text, nullable=False),
     Column("outcome", Text),
     Column("experiment", Text),
@@ -23,6 +25,9 @@ runs = Table(
     Column("ended_at", Text),
     Column("error", Text),
     Column("detail", Text),
+    Column("result", Text),
+    # Names what is computed, while the job stands for it: another request for the same finds it here.
+    Column("content", Text),
     # How far it is. `segment` counts commits and is the fence: who expects another value has been overtaken.
     Column("segment", Integer, nullable=False, default=0),
     Column("next_seq", BigInteger, nullable=False, default=0),
@@ -31,14 +36,16 @@ runs = Table(
     Column("step", BigInteger),
     Column("time", Float),
     Column("seconds_left", Float),
+    Column("counts", Text),
     Column("crashes", Integer, nullable=False, default=0),
-    Index("runs_by_age", "created_at", "id"),
+    Index("jobs_by_age", "kind", "created_at", "id"),
+    Index("jobs_by_content", "content", unique=True),
 )
 
 events = Table(
     "events",
     metadata,
-    Column("run_id", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("kind", Text, nullable=False),
     Column("at", Text, nullable=False),
@@ -52,21 +59,21 @@ events = Table(
 quantities = Table(
     "quantities",
     metadata,
-    Column("run_id", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
     Column("what", Text, primary_key=True),
     Column("i", BigInteger, primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("step", BigInteger),
     Column("time", Float, nullable=False),
     Column("payload", Text, nullable=False),
-    Index("quantities_by_seq", "run_id", "seq"),
+    Index("quantities_by_seq", "job_id", "seq"),
     sqlite_with_rowid=False,
 )
 
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("run_id", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
     Column("segment", Integer, primary_key=True),
     Column("digest", Text, nullable=False),
     Column("points", BigInteger, nullable=False),
@@ -77,16 +84,34 @@ idempotency_keys = Table(
     metadata,
     Column("key", Text, primary_key=True),
     Column("request_digest", Text, nullable=False),
-    Column("run_id", Text, nullable=False, index=True),
+    Column("job_id", Text, nullable=False, index=True),
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
-OWNED_BY_A_RUN = (events, quantities, checkpoints, idempotency_keys)
+OWNED_BY_A_JOB = (events, quantities, checkpoints, idempotency_keys)
 
 Migration = Callable[[sa.Connection], None]
-# Migration i leads from version i to i + 1 and is never edited once released: add one.
-MIGRATIONS: Sequence[Migration] = (metadata.create_all,)
+
+
+def runs_become_jobs(connection: sa.Connection) -> None:
+    """Version 2: the table of runs holds jobs of every kind. A new database has them already."""
+    if not sa.inspect(connection).has_table("runs"):
+        return
+    connection.execute(sa.text("ALTER TABLE runs RENAME TO jobs"))
+    connection.execute(sa.text("DROP INDEX runs_by_age"))
+    for table in OWNED_BY_A_JOB:
+        connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME COLUMN run_id TO job_id"))
+    for column in (jobs.c.kind, jobs.c.result, jobs.c.content, jobs.c.counts):
+        added = CreateColumn(column).compile(dialect=connection.dialect)
+        connection.execute(sa.text(f"ALTER TABLE jobs ADD COLUMN {added}"))
+    for index in jobs.indexes:
+        index.create(connection)
+
+
+# Migration i leads from version i to i + 1. The first makes today's tables; the others bring older databases
+# there, and find nothing to do in a new one. One that has been released is never edited: add one.
+MIGRATIONS: Sequence[Migration] = (metadata.create_all, runs_become_jobs)
 
 
 class SchemaTooNew(RuntimeError):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import uvicorn
 
 from service.app import Work, create_app
+from service.runs.kinds import KERNEL, RUN
 from service.settings import Settings
 from tests.service import double
 
-WORK = {"engine": Work(), "double": Work(double.warm, double.kernel, double.train)}
+DOUBLES = (replace(RUN, stream=double.train), KERNEL)
+WORK = {"engine": Work(), "double": Work(double.warm, double.kernel, DOUBLES)}
 
 if __name__ == "__main__":
     settings = Settings()

@@ -75,7 +75,7 @@ BODIES: dict[str, tuple[str, JSONObject, str]] = {
         "/model/layers/0/layer/width",
     ),
     "no layers": ("/kernel", changed(KERNEL, "/model/layers", []), "/model/layers"),
-    "too many points": ("/kernel", changed(KERNEL, "/x1", [[1.0]] * 4001), "/x1"),
+    "too many points": ("/kernel", changed(KERNEL, "/x1", [[1.0]] * 200_001), "/x1"),
     "mismatched dimensions": ("/kernel", changed(KERNEL, "/x2", [[1.0, 2.0]]), "/x2"),
     "unknown sort of kernel": ("/kernel", changed(KERNEL, "/of/kind", "exact"), "/of"),
     "weights of a wrong shape": (

@@ -27,8 +27,8 @@ from service.routes.runs import _merge_patch
 from service.runs.notify import Notifier
 from service.runs.states import MEANING, TRANSITIONS, Status, sources
 from service.store.database import connect
-from service.store.files import DamagedFile, RunFiles
-from service.store.runs import NewEvent, RunStore
+from service.store.files import DamagedFile, JobFiles
+from service.store.jobs import JobStore, NewEvent
 from service.store.schema import MIGRATIONS, SchemaTooNew, migrate, schema_version
 from tests.service import double
 from tests.service.server import eventually
@@ -91,7 +91,7 @@ def test_merge_patch_of_the_standard() -> None:
 
 
 def test_files_are_whole_or_refused(tmp_path: Path) -> None:
-    files = RunFiles(tmp_path)
+    files = JobFiles(tmp_path)
     digest = files.save_checkpoint({"w": np.arange(3.0)})
     assert np.array_equal(files.load_checkpoint(digest)["w"], np.arange(3.0))
     (tmp_path / "checkpoints" / ".0.partial").write_bytes(b"half")
@@ -105,16 +105,16 @@ def test_files_are_whole_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[RunStore]:
+def store(tmp_path: Path) -> Iterator[JobStore]:
     engine = connect(f"sqlite:///{tmp_path / 'test.sqlite'}")
     migrate(engine)
-    store = RunStore(engine)
+    store = JobStore(engine)
     store.create({"id": "r", "status": "running", "spec": "{}", "facts": "{}", "created_at": "2026"})
     yield store
     engine.dispose()
 
 
-def test_a_change_is_all_or_nothing(store: RunStore) -> None:
+def test_a_change_is_all_or_nothing(store: JobStore) -> None:
     points = [NewEvent("point", n, float(n), values={"loss": str(n)}) for n in range(3)]
     expect: dict[str, list[Any]] = {"status": ["running"], "segment": [0]}
     assert store.advance("r", expect, {"segment": 1}, points, at="t", checkpoint="d1")
@@ -130,7 +130,7 @@ def test_a_change_is_all_or_nothing(store: RunStore) -> None:
 def test_thinning_is_even_and_keeps_the_ends(total: int, every: int, most: int, first: int) -> None:
     engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
     migrate(engine)
-    store = RunStore(engine)
+    store = JobStore(engine)
     store.create({"id": "r", "status": "running", "spec": "{}", "facts": "{}", "created_at": "2026"})
     points = [NewEvent("point", n, float(n), values={"loss": str(n)}) for n in range(total)]
     store.advance("r", {}, {}, points, at="t")

@@ -1,4 +1,4 @@
-"""Rows of runs, their events and their series. A change is one transaction that states what it expects."""
+"""Rows of jobs, their events and their series. A change is one transaction that states what it expects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from service.encoding import dumps
 from service.store.database import reader
-from service.store.schema import OWNED_BY_A_RUN, checkpoints, events, idempotency_keys, quantities, runs
+from service.store.schema import OWNED_BY_A_JOB, checkpoints, events, idempotency_keys, jobs, quantities
 
 Row = Mapping[Any, Any]
 Order = Literal["newest", "oldest"]
@@ -37,7 +37,7 @@ class StoredEvent(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """Where a run can be taken up: the file's digest, and how many points precede it."""
+    """Where a job can be taken up: the file's digest, and how many points precede it."""
 
     digest: str
     points: int
@@ -54,71 +54,103 @@ class Series(NamedTuple):
 
 
 class KeyTaken(Exception):
-    """The idempotency key is in use; `request_digest` and `run_id` say by what."""
+    """The idempotency key is in use; `request_digest` and `job_id` say by what."""
 
-    def __init__(self, request_digest: str, run_id: str) -> None:
+    def __init__(self, request_digest: str, job_id: str) -> None:
         super().__init__("idempotency key in use")
         self.request_digest = request_digest
-        self.run_id = run_id
+        self.job_id = job_id
 
 
-class RunStore:
-    """Runs in an SQL database."""
+class ContentTaken(Exception):
+    """Another job, `job_id`, stands for the same content."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__("content in use")
+        self.job_id = job_id
+
+
+# The spec may hold large arrays: it is read only where it is wanted.
+WITHOUT_SPEC = [column for column in jobs.c if column.name != "spec"]
+
+
+class JobStore:
+    """Jobs in an SQL database."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._write = engine
         self._read = reader(engine)
 
     def create(self, row: Row, key: tuple[str, str] | None = None) -> None:
-        """Add a run, and with it `key`, an idempotency key and the digest of the request that brought it.
+        """Add a job, and with it `key`, an idempotency key and the digest of the request that brought it.
 
         Raises:
             KeyTaken: the key exists; nothing was added.
+            ContentTaken: a job with the row's content exists; nothing was added.
         """
         try:
             with self._write.begin() as connection:
                 if key is not None:
-                    values = {"key": key[0], "request_digest": key[1], "run_id": row["id"]}
+                    values = {"key": key[0], "request_digest": key[1], "job_id": row["id"]}
                     connection.execute(sa.insert(idempotency_keys).values(values))
-                connection.execute(sa.insert(runs).values(dict(row)))
+                connection.execute(sa.insert(jobs).values(dict(row)))
         except sa.exc.IntegrityError:
-            if key is None or (holder := self._holder(key[0])) is None:
+            taken = self._key_taken(key) or self._content_taken(row.get("content"))
+            if taken is None:
                 raise
-            raise holder from None
+            raise taken from None
 
-    def _holder(self, key: str) -> KeyTaken | None:
+    def _key_taken(self, key: tuple[str, str] | None) -> KeyTaken | None:
+        if key is None:
+            return None
+        query = sa.select(idempotency_keys).where(idempotency_keys.c.key == key[0])
         with self._read.connect() as connection:
-            query = sa.select(idempotency_keys).where(idempotency_keys.c.key == key)
             found = connection.execute(query).mappings().first()
-        return None if found is None else KeyTaken(found["request_digest"], found["run_id"])
+        return None if found is None else KeyTaken(found["request_digest"], found["job_id"])
 
-    def get(self, run_id: str) -> Row | None:
-        """The run's row, or None."""
+    def _content_taken(self, content: str | None) -> ContentTaken | None:
+        found = None if content is None else self.with_content(content)
+        return None if found is None else ContentTaken(found)
+
+    def with_content(self, content: str) -> str | None:
+        """The id of the job that stands for this content, or None."""
         with self._read.connect() as connection:
-            return connection.execute(sa.select(runs).where(runs.c.id == run_id)).mappings().first()
+            found: str | None = connection.scalar(sa.select(jobs.c.id).where(jobs.c.content == content))
+        return found
+
+    def get(self, job_id: str) -> Row | None:
+        """The job's row without its spec, or None."""
+        with self._read.connect() as connection:
+            return connection.execute(sa.select(*WITHOUT_SPEC).where(jobs.c.id == job_id)).mappings().first()
+
+    def spec(self, job_id: str) -> str | None:
+        """The job's spec as JSON, or None."""
+        with self._read.connect() as connection:
+            found: str | None = connection.scalar(sa.select(jobs.c.spec).where(jobs.c.id == job_id))
+        return found
 
     def page(self, filters: Row, order: Order, after: tuple[str, str] | None, limit: int) -> Sequence[Row]:
-        """At most `limit` runs whose columns equal `filters`, following the run with age and id `after`."""
-        age = sa.tuple_(runs.c.created_at, runs.c.id)
-        query = sa.select(runs).where(*(runs.c[name] == value for name, value in filters.items()))
+        """At most `limit` jobs whose columns equal `filters`, following the job with age and id `after`."""
+        age = sa.tuple_(jobs.c.created_at, jobs.c.id)
+        query = sa.select(*WITHOUT_SPEC).where(*(jobs.c[name] == value for name, value in filters.items()))
         newest = order == "newest"
         if after is not None:
             bound = sa.tuple_(sa.literal(after[0]), sa.literal(after[1]))
             query = query.where(age < bound if newest else age > bound)
-        columns = (runs.c.created_at, runs.c.id)
+        columns = (jobs.c.created_at, jobs.c.id)
         query = query.order_by(*(c.desc() if newest else c.asc() for c in columns)).limit(limit)
         with self._read.connect() as connection:
             return connection.execute(query).mappings().all()
 
     def ids_with_status(self, statuses: Sequence[str]) -> list[str]:
-        """The runs in one of these states, oldest first."""
-        query = sa.select(runs.c.id).where(runs.c.status.in_(statuses)).order_by(runs.c.created_at)
+        """The jobs in one of these states, oldest first."""
+        query = sa.select(jobs.c.id).where(jobs.c.status.in_(statuses)).order_by(jobs.c.created_at)
         with self._read.connect() as connection:
             return list(connection.scalars(query))
 
     def advance(
         self,
-        run_id: str,
+        job_id: str,
         expect: Mapping[str, Sequence[Any]],
         changes: Row,
         new_events: Sequence[NewEvent] = (),
@@ -127,7 +159,7 @@ class RunStore:
         checkpoint: str | None = None,
         keep: int = 2,
     ) -> bool:
-        """Change a run and append its events, all or nothing, if its columns have an expected value.
+        """Change a job and append its events, all or nothing, if its columns have an expected value.
 
         `checkpoint` is the digest of one that goes with the change; all but the newest `keep` are forgotten.
 
@@ -136,44 +168,44 @@ class RunStore:
         """
         new_points = sum(event.kind == "point" for event in new_events)
         counts = {
-            "next_seq": runs.c.next_seq + len(new_events),
-            "points": runs.c.points + new_points,
+            "next_seq": jobs.c.next_seq + len(new_events),
+            "points": jobs.c.points + new_points,
         }
         update = (
-            sa.update(runs)
-            .where(runs.c.id == run_id, *(runs.c[c].in_(values) for c, values in expect.items()))
+            sa.update(jobs)
+            .where(jobs.c.id == job_id, *(jobs.c[c].in_(values) for c, values in expect.items()))
             .values({**changes, **counts})
-            .returning(runs.c.next_seq, runs.c.points, runs.c.segment)
+            .returning(jobs.c.next_seq, jobs.c.points, jobs.c.segment)
         )
         with self._write.begin() as connection:
             after = connection.execute(update).first()
             if after is None:
                 return False
-            _append(connection, run_id, after.next_seq - len(new_events), new_events, at)
+            _append(connection, job_id, after.next_seq - len(new_events), new_events, at)
             if checkpoint is not None:
                 row = {"segment": after.segment, "digest": checkpoint, "points": after.points}
-                connection.execute(sa.insert(checkpoints).values(run_id=run_id, **row))
-                old = (checkpoints.c.run_id == run_id, checkpoints.c.segment <= after.segment - keep)
+                connection.execute(sa.insert(checkpoints).values(job_id=job_id, **row))
+                old = (checkpoints.c.job_id == job_id, checkpoints.c.segment <= after.segment - keep)
                 connection.execute(sa.delete(checkpoints).where(*old))
         return True
 
-    def checkpoints(self, run_id: str) -> list[Checkpoint]:
-        """The run's checkpoints, newest first."""
-        query = sa.select(checkpoints).where(checkpoints.c.run_id == run_id)
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """The job's checkpoints, newest first."""
+        query = sa.select(checkpoints).where(checkpoints.c.job_id == job_id)
         with self._read.connect() as connection:
             rows = connection.execute(query.order_by(checkpoints.c.segment.desc())).all()
         return [Checkpoint(row.digest, row.points) for row in rows]
 
-    def delete(self, run_id: str) -> None:
-        """Remove the run and all that belongs to it."""
+    def delete(self, job_id: str) -> None:
+        """Remove the job and all that belongs to it."""
         with self._write.begin() as connection:
-            for table in OWNED_BY_A_RUN:
-                connection.execute(sa.delete(table).where(table.c.run_id == run_id))
-            connection.execute(sa.delete(runs).where(runs.c.id == run_id))
+            for table in OWNED_BY_A_JOB:
+                connection.execute(sa.delete(table).where(table.c.job_id == job_id))
+            connection.execute(sa.delete(jobs).where(jobs.c.id == job_id))
 
-    def events_after(self, run_id: str, seq: int, limit: int) -> list[StoredEvent]:
+    def events_after(self, job_id: str, seq: int, limit: int) -> list[StoredEvent]:
         """At most `limit` events that follow `seq`, in order."""
-        query = sa.select(events).where(events.c.run_id == run_id, events.c.seq > seq)
+        query = sa.select(events).where(events.c.job_id == job_id, events.c.seq > seq)
         with self._read.connect() as connection:
             rows = connection.execute(query.order_by(events.c.seq).limit(limit)).all()
             if not rows:
@@ -181,29 +213,29 @@ class RunStore:
             span = quantities.c.seq.between(rows[0].seq, rows[-1].seq)
             parts = sa.select(quantities.c.seq, quantities.c.what, quantities.c.payload)
             values: dict[int, dict[str, str]] = {}
-            for part in connection.execute(parts.where(quantities.c.run_id == run_id, span)):
+            for part in connection.execute(parts.where(quantities.c.job_id == job_id, span)):
                 values.setdefault(part.seq, {})[part.what] = part.payload
         return [StoredEvent(row.seq, row.kind, _text(row, values.get(row.seq, {}))) for row in rows]
 
-    def series_names(self, run_id: str) -> list[str]:
-        """The quantities that the run has recorded so far."""
+    def series_names(self, job_id: str) -> list[str]:
+        """The quantities that the job has recorded so far."""
         names: list[str] = []
         last = ""
         with self._read.connect() as connection:
             while True:  # one look-up per name: DISTINCT would read every row
-                larger = (quantities.c.run_id == run_id, quantities.c.what > last)
+                larger = (quantities.c.job_id == job_id, quantities.c.what > last)
                 found = connection.scalar(sa.select(sa.func.min(quantities.c.what)).where(*larger))
                 if found is None:
                     return names
                 names.append(found)
                 last = found
 
-    def series(self, run_id: str, what: str, from_step: int, every: int, max_points: int) -> Series:
+    def series(self, job_id: str, what: str, from_step: int, every: int, max_points: int) -> Series:
         """The quantity from `from_step` on, every `every`-th value, or more sparsely to stay in `max_points`.
 
         The first and the last value are always among them.
         """
-        mine = (quantities.c.run_id == run_id, quantities.c.what == what)
+        mine = (quantities.c.job_id == job_id, quantities.c.what == what)
         since = (*mine, quantities.c.step >= from_step) if from_step > 0 else mine
         with self._read.connect() as connection:
             # Two queries: asked for both at once, SQLite would read every row.
@@ -221,18 +253,18 @@ class RunStore:
 
 
 def _append(
-    connection: sa.Connection, run_id: str, first: int, new_events: Sequence[NewEvent], at: str
+    connection: sa.Connection, job_id: str, first: int, new_events: Sequence[NewEvent], at: str
 ) -> None:
     if not new_events:
         return
     counted: dict[str, int] = {}
     rows, parts = [], []
     for seq, event in enumerate(new_events, start=first):
-        place = {"run_id": run_id, "seq": seq, "step": event.step, "time": event.time}
+        place = {"job_id": job_id, "seq": seq, "step": event.step, "time": event.time}
         rows.append({**place, "kind": event.kind, "at": at, "payload": event.payload})
         for what, payload in event.values.items():
             if what not in counted:
-                counted[what] = _recorded(connection, run_id, what)
+                counted[what] = _recorded(connection, job_id, what)
             parts.append({**place, "what": what, "i": counted[what], "payload": payload})
             counted[what] += 1
     connection.execute(sa.insert(events), rows)
@@ -240,8 +272,8 @@ def _append(
         connection.execute(sa.insert(quantities), parts)
 
 
-def _recorded(connection: sa.Connection, run_id: str, what: str) -> int:
-    mine = (quantities.c.run_id == run_id, quantities.c.what == what)
+def _recorded(connection: sa.Connection, job_id: str, what: str) -> int:
+    mine = (quantities.c.job_id == job_id, quantities.c.what == what)
     last = connection.scalar(sa.select(sa.func.max(quantities.c.i)).where(*mine))
     return 0 if last is None else last + 1
 

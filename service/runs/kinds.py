@@ -1,0 +1,81 @@
+"""What jobs of a kind are: how a request is checked, what its process does, what the job is known by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ntkengine.dynamics import RunSpec
+from service.compute.worker import Stream
+from service.runs import child, kernel_child, kernel_plan
+from service.runs.limits import check_model, check_run
+from service.settings import Settings
+
+
+def nothing(kind: str, text: str) -> None:
+    """Two equal requests are two jobs."""
+
+
+def of_request(kind: str, text: str) -> str:
+    """Equal requests are one job: a digest of the kind, the program's version, and the spec's JSON."""
+    return hashlib.sha256(f"{kind}\n{kernel_plan.VERSION}\n{text}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobKind:
+    """One kind of job. Adding one is an object like those below, and a module of routes."""
+
+    name: str
+    """As the store and the answers have it."""
+    path: str
+    """Where its jobs are found."""
+    stream: Stream
+    """What its process does: a module-level generator of messages with `points`, `checkpoint`, `progress`,
+    `outcome`, `detail`, perhaps `counts` (what is done of what) and, on the last, perhaps `result`. What is
+    to survive the process is named by `checkpoint`, or kept by the stream itself in the job's directory."""
+    check: Callable[[Any, Settings], None]
+    """Refuses a spec that does not hold together, or is over a limit."""
+    facts: Callable[[Any, Settings], Mapping[str, Any]]
+    """What can be said of the job before it starts."""
+    disk_bytes: Callable[[Any], float]
+    """How much it will write."""
+    content: Callable[[str, str], str | None] = nothing
+    """What it is found by when the same is asked again; of the kind's name and the spec's JSON."""
+
+
+def _check_run(spec: RunSpec, settings: Settings) -> None:
+    check_model(spec.model, settings)  # first: the rest takes longer the larger the network is
+    spec.check()
+    check_run(spec, settings)
+
+
+def _run_facts(spec: RunSpec, _settings: Settings) -> Mapping[str, Any]:
+    return spec.facts()
+
+
+def _run_bytes(spec: RunSpec) -> float:
+    return float(spec.plan()["bytes_kept"])
+
+
+RUN = JobKind(
+    name="run",
+    path="/runs",
+    stream=child.train,
+    check=_check_run,
+    facts=_run_facts,
+    disk_bytes=_run_bytes,
+)
+
+KERNEL = JobKind(
+    name="kernel",
+    path="/kernels",
+    stream=kernel_child.tiles,
+    check=kernel_plan.check,
+    facts=kernel_plan.facts,
+    disk_bytes=kernel_plan.disk_bytes,
+    content=of_request,
+)
+
+KINDS = (RUN, KERNEL)
