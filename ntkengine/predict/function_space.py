@@ -62,6 +62,7 @@ def integrate(
     0.5
     """
     import numpy as np
+    import torch
     from scipy.integrate import solve_ivp
 
     check_kernel(k_train_train, y)
@@ -72,18 +73,19 @@ def integrate(
             hint="give finite times",
         )
     n, k = y.shape
-    K, start = square(k_train_train), y.new_zeros(n, k) + f0_train
 
-    def outputs(a: Tensor) -> Tensor:
-        return start - (K @ columns(k_train_train, a.reshape(n, k))).reshape(n, k)
+    def pull(kernel: Tensor, a: Tensor) -> Tensor:
+        """`sum_j K(x, x_j) a_j` (m, k)."""
+        return (square(kernel) @ columns(kernel, a)).reshape(len(kernel), k)
 
     def derivative(_: float, a: Any) -> Any:
-        return loss.derivative(outputs(y.new_tensor(a)), y).reshape(-1).numpy()
+        f = f0_train - pull(k_train_train, y.new_tensor(a).reshape(n, k))
+        return loss.derivative(f, y).reshape(-1).numpy()
 
     asked = np.unique(times)
     found = solve_ivp(
         derivative,
-        (0.0, max(float(asked[-1]), np.finfo(float).tiny)),
+        (0.0, float(asked[-1]) or 1.0),  # the solver needs a span, also where the start alone is wanted
         np.zeros(n * k),
         method="LSODA",
         t_eval=asked,
@@ -92,15 +94,9 @@ def integrate(
     )
     if not found.success:
         raise NumericalError(f"the solver gave up: {found.message}", hint="use earlier times")
-    path = [y.new_tensor(found.y[:, place]) for place in np.searchsorted(asked, times)]
+    path = y.new_tensor(found.y.T[np.searchsorted(asked, times)]).reshape(-1, n, k)
+    train = torch.stack([f0_train - pull(k_train_train, a) for a in path])
     test = None
     if k_test_train is not None:
-        crossed = square(k_test_train)
-        test = y.new_tensor([]).new_zeros(len(path), len(k_test_train), k) + f0_test
-        for place, a in enumerate(path):
-            test[place] -= (crossed @ columns(k_train_train, a.reshape(n, k))).reshape(-1, k)
-    train = y.new_zeros(len(path), n, k)
-    for place, a in enumerate(path):
-        train[place] = outputs(a)
-    facts = {"evaluations": int(found.nfev), "rtol": rtol, "atol": atol}
-    return Integrated(tuple(times), train, test, facts)
+        test = torch.stack([f0_test - pull(k_test_train, a) for a in path])
+    return Integrated(tuple(times), train, test, {"evaluations": int(found.nfev), "rtol": rtol, "atol": atol})
