@@ -15,6 +15,7 @@ from ntkengine.data import ArrayField, NumbersField, inputs_shape, load
 from ntkengine.empirical.implementation import Work, layers_of, parameter_count
 from ntkengine.empirical.plan import Plan, plan
 from ntkengine.errors import NumericalError, SpecError, located
+from ntkengine.layers.mask import check_lengths
 from ntkengine.layers.windows import known_sizes
 from ntkengine.model import Model
 from ntkengine.outputs import OUTPUT_FORMS, Outputs
@@ -277,6 +278,8 @@ def compute_kernel(spec: KernelSpec) -> KernelResult:
     x1 = torch.as_tensor(load(spec.x1, "x"), dtype=dtype)
     x2 = None if spec.x2 is None else torch.as_tensor(load(spec.x2, "x"), dtype=dtype)
     with located("/model"):
+        for x in (x1,) if x2 is None else (x1, x2):
+            check_lengths(spec.model.place(tuple(x.shape[1:])), x)
         try:
             answer = spec.of.compute(spec.model, x1, x2)
         except OverflowError as error:

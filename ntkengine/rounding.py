@@ -1,4 +1,4 @@
-"""What rounding makes of kernels: sizes, distances, and how an error grows behind an activation. Torch-free."""
+"""What rounding does to kernels: sizes, distances, and how an error grows in an activation. Torch-free."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def epsilon(values: Tensor) -> float:
 def errors_behind(
     dual: Callable[[Joint], Any], own: Joint, nearness: float, error: float
 ) -> tuple[float, float]:
-    """What an error in the covariance of rows at that distance from coincident becomes in the value and in the
+    """What an error in the covariance of rows, so near to coincident ones, becomes in the value and in the
     slope of a dual: a kink puts a root into the slope's, a step into both.
 
     Args:

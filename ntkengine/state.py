@@ -204,7 +204,7 @@ class KernelState:
         return (first, second) if self.paired else (first[:, None], second[None])
 
     def of_positions(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of numbers (n1 + n2,) or, at each position, (n1 + n2, P), which broadcast against pairs."""
+        """The same of numbers (n1 + n2,) or, at each position, (n1 + n2, P): they broadcast with pairs."""
         first, second = self.of_each(values)
         full = self.nngp.pair.ndim == (3 if self.paired else 4)
         return (first[..., None], second[..., None, :]) if full else (first, second)

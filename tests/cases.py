@@ -266,6 +266,16 @@ LAYER_KINDS: dict[str, tuple[tuple[int, ...], Layers]] = {
         ],
     ),
     "attention": (LINE, lambda n: [dense(n), attention(n), RELU, {"kind": "global_avg_pool"}, READOUT]),
+    "mask": (
+        LINE,
+        lambda n: [
+            {"kind": "mask", "constant": 0.0},
+            conv(n, 3, padding="SAME"),
+            RELU,
+            {"kind": "global_avg_pool"},
+            READOUT,
+        ],
+    ),
     "aggregate": (
         LINE,
         lambda n: [

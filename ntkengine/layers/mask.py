@@ -56,3 +56,16 @@ class Mask(FixedMap):
 
     def moments(self, site: Site, state: KernelState) -> KernelState:
         return state
+
+
+def check_lengths(site: Site, x: Tensor) -> None:
+    """Every one of some inputs is long enough for every layer of a network.
+
+    Raises:
+        SpecError: one is not, or is not padded at the end alone.
+    """
+    masked = [(leaf.out_lengths, leaf.path) for leaf in site.leaves() if leaf.out_lengths is not None]
+    for first, path in masked[:1]:
+        lengths = first.of(x, path)
+        for there, where in masked:
+            there.check(lengths, where)

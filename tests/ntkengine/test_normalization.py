@@ -247,6 +247,14 @@ def test_refusals(layers: list[Any], message: str) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("norm", [LAYER, RMS], ids=lambda norm: str(norm["kind"]))
+def test_norms_behind_laws_that_are_not_normal(norm: dict[str, Any]) -> None:
+    """The weighted sums themselves, which quadrature takes, are not those of the normalised features."""
+    first = dense(W_law={"kind": "uniform", "half_width": 1.0})
+    with pytest.raises(UnsupportedError, match=r"layers\.2: tanh"):
+        infinite_kernel(model([first, norm, {"kind": "tanh"}, READOUT]), random(2, 4))
+
+
 @pytest.mark.parametrize("axis", [0, 3, -3, [1, 1], [1, -2], []], ids=str)
 def test_axes_that_do_not_fit(axis: int | list[int]) -> None:
     with pytest.raises(SpecError, match=r"layers\.0: axis") as caught:
