@@ -107,10 +107,12 @@ class Server:
 
     def events(self, run_id: str, after: int = -1) -> Iterator[JSONObject]:
         """The run's events as they arrive, until its end."""
+        return self.events_of(f"/runs/{run_id}", after)
+
+    def events_of(self, path: str, after: int = -1) -> Iterator[JSONObject]:
+        """The events of a job of any kind as they arrive, until its end."""
         headers = {"Accept": "application/x-ndjson"}
-        with self.client.stream(
-            "GET", f"/runs/{run_id}/events", params={"after": after}, headers=headers
-        ) as answer:
+        with self.client.stream("GET", f"{path}/events", params={"after": after}, headers=headers) as answer:
             for line in answer.iter_lines():
                 if line:
                     yield json.loads(line)
@@ -119,7 +121,7 @@ class Server:
         """The process of the run's n-th attempt, once it has begun."""
 
         def logged() -> int | None:
-            pids = re.findall(rf"run {re.escape(run_id)}: process (\d+)", self.log.read_text())
+            pids = re.findall(rf"(?:run|kernel) {re.escape(run_id)}: process (\d+)", self.log.read_text())
             return int(pids[attempt - 1]) if len(pids) >= attempt else None
 
         return eventually(logged)
