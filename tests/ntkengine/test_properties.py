@@ -51,7 +51,7 @@ def test_gram_matrices(seed: int, n: int, name: str) -> None:
     assert_close(infinite_kernel(spec, x[:1], x[1:]).ntk, kernel.ntk[:1, 1:], rtol=1e-11)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(40, 90),
