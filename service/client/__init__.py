@@ -1,0 +1,28 @@
+"""The Python client: httpx and numpy, no torch."""
+
+from service.client.aio import AsyncClient, AsyncHandle, AsyncKernelJob, AsyncRun
+from service.client.operations import Patience
+from service.client.problems import ConnectionLost, Offence, ProblemError
+from service.client.results import Event, Experiment, Job, Kernels, Prediction, Series
+from service.client.sync import Client, Handle, KernelJob, Run
+
+__all__ = [
+    "AsyncClient",
+    "AsyncHandle",
+    "AsyncKernelJob",
+    "AsyncRun",
+    "Client",
+    "ConnectionLost",
+    "Event",
+    "Experiment",
+    "Handle",
+    "Job",
+    "KernelJob",
+    "Kernels",
+    "Offence",
+    "Patience",
+    "Prediction",
+    "ProblemError",
+    "Run",
+    "Series",
+]

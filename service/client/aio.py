@@ -1,0 +1,215 @@
+"""The client for programs on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from service.client.feed import Feed
+from service.client.operations import Operation, Operations, Patience, Wait
+from service.client.requests import Request
+from service.client.results import Array, Event, Experiment, Job, Kernels, Prediction, Series
+from service.client.settings import arguments, kernel_spec, run_spec
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """`Client` for an event loop: the same methods, to be awaited; `events` and `runs` to be iterated with
+    `async for`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        key: str | None = None,
+        patience: Patience | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.patience = patience or Patience()
+        self._ask = Operations(self.patience)
+        self._http = httpx.AsyncClient(**arguments(url, key), transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def kernel(
+        self, model: Any, x1: Any, x2: Any = None, of: Any = None, dtype: str = "float64"
+    ) -> Kernels:
+        """The kernels of a model on inputs (n1, d) and (n2, d), None for x1 with itself.
+
+        Args:
+            of: which kernel, `{"kind": "infinite"}` if left out; see `POST /kernel`.
+        """
+        return await self.perform(self._ask.kernel(kernel_spec(model, x1, x2, of, dtype)))
+
+    async def kernel_job(
+        self, model: Any, x1: Any, x2: Any = None, of: Any = None, dtype: str = "float64"
+    ) -> AsyncKernelJob:
+        """The same as a job of the service, of which parts can be read while it runs."""
+        found = await self.perform(self._ask.kernel_job(kernel_spec(model, x1, x2, of, dtype)))
+        return AsyncKernelJob(self, f"/kernels/{found.id}")
+
+    async def predict(self, spec: Any) -> Prediction:
+        """Training in closed form; `spec` as in `POST /predict`."""
+        return await self.perform(self._ask.predict(spec))
+
+    async def regime(self, spec: Any) -> AsyncHandle:
+        """A regime report as a job; `view()["result"]` has it in the end."""
+        return AsyncHandle(self, f"/regime/{(await self.perform(self._ask.submit_regime(spec))).id}")
+
+    async def run(self, spec: Any, overrides: Mapping[str, Any] | None = None) -> AsyncRun:
+        """Start a training run: of a RunSpec, a dict in its JSON form, or an experiment's name, with a merge
+        patch of its spec.
+        """
+        return self.attach((await self.perform(self._ask.submit(run_spec(spec, overrides)))).id)
+
+    def attach(self, run_id: str) -> AsyncRun:
+        """A run that was started before."""
+        return AsyncRun(self, f"/runs/{run_id}")
+
+    async def runs(self, **filters: Any) -> AsyncIterator[Job]:
+        """All runs, newest first; `status`, `experiment`, `order` as in `GET /runs`."""
+        cursor: dict[str, str] = {}
+        while True:
+            found, following = await self.perform(self._ask.page({**filters, **cursor}))
+            for job in found:
+                yield job
+            if following is None:
+                return
+            cursor = {"cursor": following}
+
+    async def experiments(self) -> tuple[Experiment, ...]:
+        """The catalogue."""
+        return await self.perform(self._ask.experiments())
+
+    async def array(self, reference: Mapping[str, Any]) -> Any:
+        """The array that an event or a series refers to, `{"kind": "array", "href": ...}`."""
+        return await self.perform(self._ask.array(reference))
+
+    async def perform(self, operation: Operation[T]) -> T:
+        """Carry out an operation."""
+        carry: Callable[[], Request | Wait] = partial(next, operation)
+        try:
+            while True:
+                carry = await self._carried(operation, carry())
+        except StopIteration as end:
+            found: T = end.value
+            return found
+
+    async def _carried(self, operation: Operation[T], step: Request | Wait) -> Callable[[], Request | Wait]:
+        """What goes on with the operation after a step; called elsewhere, as no coroutine may end by
+        StopIteration.
+        """
+        if isinstance(step, Wait):
+            await asyncio.sleep(step.seconds)
+            return partial(next, operation)
+        try:
+            answer = await self._http.request(**step.arguments())
+        except httpx.TransportError as error:
+            return partial(operation.throw, error)
+        return partial(operation.send, answer)
+
+    async def follow(self, path: str, after: int = -1) -> AsyncIterator[Event]:
+        """The events of a job, however often the connection is lost."""
+        feed = Feed(path, after, self.patience)
+        while not feed.ended:
+            lost = None
+            try:
+                async for event in self._connected(feed):
+                    yield event
+            except httpx.TransportError as error:
+                lost = error
+            if not feed.ended:
+                await asyncio.sleep(feed.lose(lost))
+
+    async def _connected(self, feed: Feed) -> AsyncIterator[Event]:
+        async with self._http.stream(**feed.request().arguments()) as answer:
+            if answer.status_code != 200:
+                await answer.aread()
+            if feed.accept(answer):
+                async for line in answer.aiter_lines():
+                    if event := feed.read(line):
+                        yield event
+
+
+class AsyncHandle:
+    """A job of the service."""
+
+    def __init__(self, client: AsyncClient, path: str) -> None:
+        self._client = client
+        self._ask = Operations(client.patience)
+        self.path = path
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return self.path.rpartition("/")[2]
+
+    async def status(self) -> Job:
+        """How it stands."""
+        return await self._client.perform(self._ask.status(self.path))
+
+    async def view(self) -> Mapping[str, Any]:
+        """All that the service says of it."""
+        return await self._client.perform(self._ask.view(self.path))
+
+    def events(self, after: int = -1) -> AsyncIterator[Event]:
+        """What happens, from the first event or the one after number `after`, until the end. The iterator
+        survives lost connections and restarts of the service, without a gap or a duplicate.
+        """
+        return self._client.follow(self.path, after)
+
+    async def wait(self) -> Job:
+        """How it ended, once it has.
+
+        Raises:
+            ProblemError: it failed.
+        """
+        return await self._client.perform(self._ask.ended(self.path))
+
+    async def cancel(self) -> Job:
+        """Stop it, keeping what it has."""
+        return await self._client.perform(self._ask.cancel(self.path))
+
+    async def delete(self) -> None:
+        """Stop and forget it."""
+        await self._client.perform(self._ask.delete(self.path))
+
+
+class AsyncRun(AsyncHandle):
+    """A training run."""
+
+    async def series(self, *names: str, **window: int) -> Mapping[str, Series]:
+        """What was recorded so far, all of it or some names; `from_step`, `every` and `max_points` as in
+        `GET /runs/<id>`.
+        """
+        return await self._client.perform(self._ask.series(self.path, names, window))
+
+    async def export(self, form: str = "npz") -> bytes:
+        """The run as a file: npz, csv or json."""
+        return await self._client.perform(self._ask.export(self.path, form))
+
+
+class AsyncKernelJob(AsyncHandle):
+    """A large kernel."""
+
+    async def data(
+        self, rows: slice | None = None, cols: slice | None = None, kernel: str | None = None
+    ) -> Array:
+        """Some of its rows and columns, also while others are being computed; the NTK if it is there, or the
+        `kernel` of that name.
+        """
+        return await self._client.perform(self._ask.kernel_data(self.path, rows, cols, kernel))

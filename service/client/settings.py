@@ -1,0 +1,36 @@
+"""How a client connects, and the specs of what it is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+# Streams are silent for 15 seconds at most.
+TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+
+
+def arguments(url: str | None, key: str | None) -> dict[str, Any]:
+    """What both of httpx' clients are made with."""
+    key = key or os.environ.get("NTK_KEY")
+    return {
+        "base_url": url or os.environ.get("NTK_URL") or DEFAULT_URL,
+        "headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "timeout": TIMEOUT,
+    }
+
+
+def kernel_spec(model: Any, x1: Any, x2: Any, of: Any, dtype: str) -> dict[str, Any]:
+    """The spec of a kernel of arrays, lists or data sets."""
+    given = {"x1": x1, "x2": x2, "of": of}
+    return {"model": model, "dtype": dtype} | {
+        name: value for name, value in given.items() if value is not None
+    }
+
+
+def run_spec(spec: Any, overrides: Mapping[str, Any] | None) -> Any:
+    """The body that starts a run of a spec or of a named experiment."""
+    return {"experiment": spec, "overrides": overrides or {}} if isinstance(spec, str) else spec
