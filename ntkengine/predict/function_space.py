@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LEAST_SPAN = 1e-20  # of time: the solver does not return from spans of 0, or near the least floats
+
+
 @dataclass(frozen=True)
 class Integrated:
     """Outputs `train` (T, n, k) and `test` (T, m, k) at the times, and what the solver says of its work."""
@@ -85,7 +88,7 @@ def integrate(
     asked = np.unique(times)
     found = solve_ivp(
         derivative,
-        (0.0, float(asked[-1]) or 1.0),  # the solver needs a span, also where the start alone is wanted
+        (0.0, max(float(asked[-1]), LEAST_SPAN)),
         np.zeros(n * k),
         method="LSODA",
         t_eval=asked,
