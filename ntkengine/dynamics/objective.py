@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from ntkengine.dynamics.losses import Loss
 
 Function = Callable[[Tensor, Any, Tensor], Tensor]
-"""`(theta (P,), fixed, x (n, d)) -> (n, k)`, pure: the outputs of one member; `fixed` is what is not trained."""
+"""`(theta (P,), fixed, x (n, d)) -> (n, k)`, pure: outputs of one member; `fixed` is not trained."""
 
 
 @dataclass(frozen=True)

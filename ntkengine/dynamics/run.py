@@ -16,13 +16,14 @@ from ntkengine.dynamics.objective import Objective, Problem
 from ntkengine.dynamics.records import Record, Value
 from ntkengine.dynamics.segments import Checkpoint, Outcome, Point, Segment
 from ntkengine.dynamics.snapshot import Moment, Snapshot, Stack, State
-from ntkengine.dynamics.spec import GradientDescent, GradientFlow, RunSpec
+from ntkengine.dynamics.spec import RunSpec
 from ntkengine.dynamics.trainers import Trainer
 from ntkengine.dynamics.trainers_flow import Flow
-from ntkengine.dynamics.trainers_steps import Descent
+from ntkengine.dynamics.trainers_steps import Steps
+from ntkengine.dynamics.training import Adam, GradientDescent, GradientFlow
 from ntkengine.errors import NumericalError
 
-TRAINERS: dict[type, Callable[..., Trainer]] = {GradientDescent: Descent, GradientFlow: Flow}
+TRAINERS: dict[type, Callable[..., Trainer]] = {Adam: Steps, GradientDescent: Steps, GradientFlow: Flow}
 
 
 class Run:

@@ -2,104 +2,25 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
-from ntkengine.data import ArrayField, ArrayValue, NumbersField, inputs_shape, shape_of
-from ntkengine.dynamics.losses import AnyLoss, HalfSum
+from ntkengine.data import ArrayField, ArrayValue, NumbersField, inputs_shape, load, shape_of
+from ntkengine.dynamics.losses import Loss
 from ntkengine.dynamics.records import AnyRecord, LossRecord, OutputsRecord, Shapes, Value
-from ntkengine.dynamics.schedules import Axis
+from ntkengine.dynamics.training import AnyTraining
 from ntkengine.empirical.implementation import parameter_count
-from ntkengine.errors import SpecError, located
+from ntkengine.errors import SpecError, located, pointer_of
 from ntkengine.layer import Site
 from ntkengine.model import Model
-from ntkengine.spec import Count, NonNegative, NonNegativeInt, Positive, spec
-from ntkengine.weights import Weights, check_not_random, check_start
+from ntkengine.spec import NonNegativeInt, spec
+from ntkengine.weights import Weights, check_not_random, check_start, expected_shapes
 
+MOST_MEMBERS = 10_000
 GRADIENT_OVERHEAD = 2e7  # what a gradient costs besides its arithmetic, in flops' worth of time
-
-
-@spec
-class Stop:
-    """When to stop before the end."""
-
-    loss_below: NonNegative
-    """Stop, as converged, once the training loss is below this."""
-
-
-class Training(ABC):
-    """How the weights move."""
-
-    kind: str
-    loss: AnyLoss
-    stop: Stop | None
-
-    @property
-    def time_per_step(self) -> float | None:
-        """Units of time in a step; None where there are no steps."""
-        return None
-
-    @abstractmethod
-    def axis(self) -> Axis:
-        """The positions of the run."""
-
-    @abstractmethod
-    def evaluations(self) -> float:
-        """Estimated number of gradients."""
-
-
-@spec
-class GradientDescent(Training):
-    """Full-batch gradient descent, `theta <- theta - learning_rate N^-c grad L`."""
-
-    kind: Literal["gradient_descent"] = "gradient_descent"
-    learning_rate: Positive
-    """Step size; a step advances the time of gradient flow by this much."""
-    steps: Count
-    """Number of steps."""
-    loss: AnyLoss = Field(default_factory=HalfSum)
-    """Loss, which fixes the unit of time."""
-    stop: Stop | None = None
-    """When to stop before the end."""
-
-    @property
-    def time_per_step(self) -> float:
-        return self.learning_rate
-
-    def axis(self) -> Axis:
-        return Axis(float(self.steps), discrete=True)
-
-    def evaluations(self) -> float:
-        return float(self.steps)
-
-
-@spec
-class GradientFlow(Training):
-    """Gradient flow `d theta / dt = -N^-c grad L`, by the adaptive DOP853 method of order 8."""
-
-    kind: Literal["gradient_flow"] = "gradient_flow"
-    t_end: Positive
-    """Time at which to stop."""
-    rtol: Annotated[float, Field(strict=True, ge=1e-13, le=1e-2)] = 1e-8
-    """Relative tolerance of a step."""
-    atol: Annotated[float, Field(strict=True, gt=0, le=1e-2)] = 1e-10
-    """Absolute tolerance of a step."""
-    loss: AnyLoss = Field(default_factory=HalfSum)
-    """Loss, which fixes the unit of time."""
-    stop: Stop | None = None
-    """When to stop before the end."""
-
-    def axis(self) -> Axis:
-        return Axis(self.t_end, discrete=False)
-
-    def evaluations(self) -> float:
-        return 300.0  # at rtol 1e-8 on well-conditioned data; a stiff problem takes many more
-
-
-AnyTraining = Annotated[GradientDescent | GradientFlow, Field(discriminator="kind")]
 
 
 @spec
@@ -115,10 +36,10 @@ class Data:
     y_test: ArrayField | None = None
     """Targets (n, k) of the test inputs, for the loss there."""
 
-    def check(self, outputs: int) -> None:
-        """The arrays fit each other and a network with that many outputs."""
+    def check(self, outputs: int, loss: Loss) -> None:
+        """The arrays fit each other, a network with that many outputs, and the loss."""
         m, *in_shape = inputs_shape(self.x, "/x")
-        check_targets(self.y, m, outputs, "/y")
+        check_targets(self.y, m, outputs, loss, "/y")
         if self.x_test is not None and list(inputs_shape(self.x_test, "/x_test")[1:]) != in_shape:
             raise SpecError(
                 f"test inputs have shape {shape_of(self.x_test, 'x')}, training inputs {(m, *in_shape)}",
@@ -128,11 +49,11 @@ class Data:
         if self.y_test is not None:
             if self.x_test is None:
                 raise SpecError("test targets need test inputs", pointer="/y_test", hint="give x_test too")
-            check_targets(self.y_test, inputs_shape(self.x_test, "/x_test")[0], outputs, "/y_test")
+            check_targets(self.y_test, inputs_shape(self.x_test, "/x_test")[0], outputs, loss, "/y_test")
 
 
-def check_targets(y: ArrayValue, rows: int, outputs: int, pointer: str) -> None:
-    """Targets are a matrix with a row for each input."""
+def check_targets(y: ArrayValue, rows: int, outputs: int, loss: Loss, pointer: str) -> None:
+    """Targets are a matrix with a row for each input, of numbers that mean something for the loss."""
     shape = shape_of(y, "y")
     if shape != (rows, outputs):
         raise SpecError(
@@ -140,11 +61,17 @@ def check_targets(y: ArrayValue, rows: int, outputs: int, pointer: str) -> None:
             pointer=pointer,
             hint=f"give {rows} rows of {outputs} numbers, such as {[[0.0] * min(outputs, 4)]}",
         )
+    with located(pointer):
+        loss.check(load(y, "y"))
 
 
 @spec
 class RunSpec:
-    """A training run: a network, data, how it is trained and what is recorded."""
+    """A training run: a network, data, how it is trained and what is recorded.
+
+    With `seeds`, or a list of `weights`, several members of one model train together, and every
+    recorded value gets a leading axis of members; `seed` and one object of `weights` have no such axis.
+    """
 
     model: Model
     """The network."""
@@ -158,21 +85,42 @@ class RunSpec:
     """What is recorded and when; start and end are recorded always."""
     seed: NonNegativeInt | None = None
     """Seed of the initial weights; 0 where neither seed nor weights are given."""
-    weights: dict[str, NumbersField] | None = None
-    """Initial weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed."""
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
+    """Seeds of several members."""
+    weights: (
+        dict[str, NumbersField]
+        | Annotated[tuple[dict[str, NumbersField], ...], Field(min_length=1, max_length=MOST_MEMBERS)]
+        | None
+    ) = None
+    """Initial weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed; or a list
+    of such objects, one a member."""
+
+    @property
+    def _many_weights(self) -> tuple[dict[str, Any], ...] | None:
+        return None if self.weights is None or isinstance(self.weights, dict) else self.weights
+
+    @property
+    def member_axis(self) -> bool:
+        """Whether recorded values have a leading axis of members."""
+        return self.seeds is not None or self._many_weights is not None
 
     def starts(self) -> list[tuple[int, Weights | None]]:
         """Seed and weights of every member."""
-        return [(self.seed or 0, self.weights)]
+        if self.seeds is not None:
+            return [(seed, None) for seed in self.seeds]
+        return [(self.seed or 0, weights) for weights in self._many_weights or (self.weights,)]
 
     def joined(self, members: Sequence[dict[str, Value]]) -> dict[str, Value]:
-        """What was recorded of the members as it is kept: of one network, without an axis of members."""
-        (only,) = members
-        return only
+        """What was recorded of the members, as it is kept: along an axis of members, where there is one."""
+        return (
+            {name: stacked([each[name] for each in members]) for name in members[0]}
+            if self.member_axis
+            else members[0]
+        )
 
     def rates(self, table: Mapping[str, float]) -> dict[str, float]:
-        """The factor on the learning rate of each tensor: that of the parameterization's table."""
-        return dict(table)
+        """The factor on the learning rate of each tensor: the table's N^-c times that of `learning_rates`."""
+        return {name: rate * self.training.factor(name) for name, rate in table.items()}
 
     def check(self) -> None:
         """Check the parts against each other. Torch-free.
@@ -185,10 +133,13 @@ class RunSpec:
         with located("/model"):
             site = self.model.check_finite(in_shape)
         with located("/data"):
-            self.data.check(site.known_size(site.out_shape))
-        check_start(site, self.seed, self.weights)
+            self.data.check(site.known_size(site.out_shape), self.training.loss)
+        self._check_start(site)
         with located("/model"):
             check_not_random(site)
+        self._check_table(site)
+        with located("/training"):
+            self.training.check(expected_shapes(site))
         seen: set[str] = set()
         for index, record in enumerate(self.record):
             with located(f"/record/{index}"):
@@ -197,20 +148,55 @@ class RunSpec:
                     raise SpecError(f"{record.what} is recorded twice", hint="name each quantity once")
             seen.add(record.what)
 
+    def _check_start(self, site: Site) -> None:
+        """Members start from seeds or from weights that fit, not from both."""
+        if self.seeds is not None and (self.seed is not None or self.weights is not None):
+            raise SpecError(
+                "seeds stand in place of seed and weights", pointer="/seeds", hint="give one of them"
+            )
+        if self._many_weights is None:
+            return check_start(site, self.seed, self.weights)
+        for index, weights in enumerate(self._many_weights):
+            try:
+                check_start(site, self.seed, weights)
+            except SpecError as error:
+                error.pointer = f"/weights/{index}{(error.pointer or '').removeprefix('/weights')}"
+                raise
+        return None
+
+    def _check_table(self, site: Site) -> None:
+        """A table of learning rates that is for one optimiser does nothing good under another."""
+        tables = {"/model/parameterization": self.model.parameterization} | {
+            f"/model{pointer_of(leaf.path)}/parameterization": getattr(leaf.layer, "parameterization", None)
+            for leaf in site.leaves()
+        }
+        wanted = self.training.table_for
+        for pointer, table in tables.items():
+            if getattr(table, "optimizer", wanted) != wanted:
+                raise SpecError(
+                    f"these learning rates are for another optimiser than {self.training.kind}: with its "
+                    "width exponents some layers would learn nothing, or diverge, as the width grows",
+                    pointer=f"{pointer}/optimizer",
+                    hint=f'use "optimizer": "{wanted}"',
+                )
+
     def place(self) -> Site:
         """The network's layers in their places."""
         return self.model.check_finite(inputs_shape(self.data.x, "/data/x")[1:])
 
     def facts(self) -> dict[str, Any]:
         """What converts steps, the run's time and the theory's time into each other. Torch-free."""
-        rate_factor = self.training.loss.rate_factor(*shape_of(self.data.y, "y"))
+        rate_factor, axis = self.training.loss.rate_factor(*shape_of(self.data.y, "y")), self.training.axis()
         return {
             "rate_factor": rate_factor,
             "time_per_step": self.training.time_per_step,
             "time_unit": (
-                f"time of gradient flow on the {self.training.loss.kind} loss; "
-                f"times rate_factor ({rate_factor:g}) it is time on half_sum"
+                "steps of an optimiser that has no time of gradient flow"
+                if axis.discrete and self.training.time_per_step is None
+                else f"time of gradient flow on the {self.training.loss.kind} loss; "
+                f"times rate_factor ({rate_factor:g}) it is time on a plain sum over points"
             ),
+            "members": len(self.starts()),
         }
 
     def plan(self) -> dict[str, Any]:
@@ -218,13 +204,22 @@ class RunSpec:
         site, axis = self.place(), self.training.axis()
         m, k = shape_of(self.data.y, "y")
         n = 0 if self.data.x_test is None else shape_of(self.data.x_test, "x")[0]
-        count = parameter_count(site)
+        count, members = parameter_count(site), len(self.starts())
         positions = [{0.0, axis.end, *record.schedule.positions(axis)} for record in self.record]
         sizes = [record.size(Shapes(m, n, k, count)) for record in self.record]
-        training = 20 * count + m * sum(leaf.out_shape[-1] or 0 for leaf in site.leaves())
+        training = members * (20 * count + m * sum(leaf.out_shape[-1] or 0 for leaf in site.leaves()))
+        kept = sum(size.kept * len(at) for size, at in zip(sizes, positions, strict=True))
+        gradients = self.training.evaluations(m)
         return {
             "points": len(set().union(*positions)),
-            "flops": (6.0 * count * m + GRADIENT_OVERHEAD) * self.training.evaluations(),
-            "bytes": 8 * (training + max(size.held for size in sizes)),
-            "bytes_kept": 8 * sum(size.kept * len(at) for size, at in zip(sizes, positions, strict=True)),
+            "flops": (6.0 * count * m * members + GRADIENT_OVERHEAD) * gradients,
+            "bytes": 8 * (training + members * max(size.held for size in sizes)),
+            "bytes_kept": 8 * members * kept,
         }
+
+
+def stacked(values: Sequence[Any]) -> Value:
+    """Values of the same form, along a new first axis."""
+    if isinstance(values[0], dict):
+        return {name: stacked([value[name] for value in values]) for name in values[0]}
+    return np.stack(values)

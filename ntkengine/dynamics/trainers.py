@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ntkengine.dynamics.objective import Objective
 from ntkengine.dynamics.segments import Checkpoint, Outcome
-from ntkengine.dynamics.spec import Stop
+from ntkengine.dynamics.training import Stop
 
 DIVERGED = 1e12  # a loss this many times the first one is not coming back
 RUNNING = ""

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ntkengine.dynamics.objective import Objective
 from ntkengine.dynamics.segments import Checkpoint, Outcome
-from ntkengine.dynamics.spec import GradientFlow
 from ntkengine.dynamics.trainers import Trainer
+from ntkengine.dynamics.training import GradientFlow
 from ntkengine.errors import NumericalError
 
 
