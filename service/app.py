@@ -132,7 +132,7 @@ class Parts:
         self._settings = settings
         self._lock = Lock(settings.data_dir)
         self._engine = connect(settings.resolved_database_url)
-        self._pool = Pool(work.warm, settings.warm_processes)
+        self._pool = Pool(work.warm, settings.warm_processes, settings.resolved_job_bytes)
         self._executor = ProcessExecutor(self._pool, settings.warm_processes, settings.kernel_seconds)
         self._processes = JobProcesses(self._pool)
         self.notifier = Notifier()

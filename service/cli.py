@@ -7,16 +7,15 @@ import json
 import socket
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
+
+from service.commands import operations
+from service.commands.terminal import err, out, settings_from
 
 if TYPE_CHECKING:
     import uvicorn
-
-    from service.settings import Settings
 
 app = typer.Typer(
     name="ntk",
@@ -24,8 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-out = Console(highlight=False, markup=False, soft_wrap=True)
-err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+operations.add_to(app)
 
 FIRST_KERNEL = {
     "model": {
@@ -58,32 +56,20 @@ def serve(
     settings = settings_from(host=host, port=port, data_dir=data_dir)
     listener = listen(settings.host, settings.port)
 
-    import uvicorn
-
-    from service.app import create_app
-
-    config = uvicorn.Config(
-        create_app(settings),
-        log_level=settings.log_level,
-        timeout_graceful_shutdown=3,  # or whoever watches a run keeps the service from stopping
-    )
-    try:
-        asyncio.run(run(uvicorn.Server(config), listener))
-    except KeyboardInterrupt:
-        out.print("Stopped.")
-
-
-def settings_from(**given: Any) -> Settings:
-    """The settings, with what was given on the command line before the environment."""
-    from service.settings import Settings
+    from service.app import Lock, create_app
+    from service.serving import TooOpen, check_exposure, server_of
 
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"])
-            err.print(f"{name} (NTK_{name.upper()}) is {problem['input']!r}: {problem['msg']}.", style="red")
-        raise typer.Exit(2) from None
+        check_exposure(settings, listener)
+        lock = Lock(settings.data_dir)
+        lock.take()  # to know now; the application takes it again when it starts
+        lock.release()
+        server = server_of(create_app(settings), settings)
+    except (TooOpen, RuntimeError, ValueError, OSError) as error:
+        err.print(f"The service was not started: {error}", style="red")
+        raise typer.Exit(1) from None
+    asyncio.run(run(server, listener))
+    out.print("Stopped.")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -6,32 +6,37 @@ import ctypes
 import importlib
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from ntkengine.errors import EngineError
 from service.encoding import Message
 
 PR_SET_PDEATHSIG = 1
+FIRST_TO_GO = "500"  # of -1000 to 1000: where the whole machine has no memory left, before the server
+TORCH_HAS_NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int, parent: int, warm: str) -> None:
+def main(descriptor: int, parent: int, warm: str, memory: int) -> None:
     """Call the function named `warm`, then answer what comes over the socket; die with `parent`."""
     _die_with_parent(parent)
+    _limit_memory(memory)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     connection = Connection(descriptor)
     _find(warm)()
     connection.send_bytes(Message({"kind": "warm"}).pack())
     while True:
         try:
-            request = Message.unpack(connection.recv_bytes())
+            data = connection.recv_bytes()
         except EOFError:
             return
-        for reply in _replies(request):
+        for reply in _replies(data):
             connection.send_bytes(reply.pack())
 
 
@@ -42,19 +47,32 @@ def _die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _replies(request: Message) -> Iterator[Message]:
+def _limit_memory(most: int) -> None:
+    """Have allocations fail here rather than have the machine choose what to kill; see decision 0041."""
+    if sys.platform == "linux":
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+
+def _replies(data: bytes) -> Iterator[Message]:
     try:
-        for answer in _answers(request):
+        for answer in _answers(Message.unpack(data)):
             yield Message({"kind": "answer", "body": answer.header}, answer.arrays)
     except EngineError as error:
         yield _failed(error.category, str(error), **vars(error))
-    except MemoryError:
-        yield _failed("too_costly", "There was not enough memory.")
     except Exception as error:
+        if _is_out_of_memory(error):
+            yield _failed("too_costly", "The computation needed more memory than one may have here.")
+            return
         logger.exception("a task failed unexpectedly")
         yield _failed("internal", f"The computation failed: {type(error).__name__}.")
     else:
         yield Message({"kind": "done"})
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch raises a RuntimeError, and says in words what numpy and Python have a class for
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in TORCH_HAS_NO_MEMORY)
 
 
 def _failed(category: str, detail: str, **more: Any) -> Message:
@@ -74,4 +92,4 @@ def _find(dotted: str) -> Callable[..., Any]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

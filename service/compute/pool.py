@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from resource import RLIM_INFINITY
 from typing import Any
 
 from service.compute.worker import Launcher, Warm, Worker, WorkerDied
@@ -21,10 +22,10 @@ class NoWorker(Exception):
 
 
 class Pool:
-    """Keeps `size` processes that wait for work or do work that they come back from."""
+    """Keeps `size` processes of at most `memory` bytes that wait for work or come back from it."""
 
-    def __init__(self, warm: Warm, size: int) -> None:
-        self._launcher = Launcher(warm)
+    def __init__(self, warm: Warm, size: int, memory: int = RLIM_INFINITY) -> None:
+        self._launcher = Launcher(warm, memory)
         self._size = size
         self._idle: deque[Worker] = deque()
         self._warm: set[Worker] = set()

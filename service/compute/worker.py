@@ -121,8 +121,9 @@ class Launcher:
     A child dies with the thread that started it (PR_SET_PDEATHSIG): that thread lives as long as the server.
     """
 
-    def __init__(self, warm: Warm) -> None:
+    def __init__(self, warm: Warm, memory: int) -> None:
         self._warm = dotted(warm)
+        self._memory = memory
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launcher")
 
     def start(self) -> Worker:
@@ -133,7 +134,7 @@ class Launcher:
         ours, theirs = socket.socketpair()
         with theirs:
             path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-            arguments = [str(theirs.fileno()), str(os.getpid()), self._warm]
+            arguments = [str(theirs.fileno()), str(os.getpid()), self._warm, str(self._memory)]
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "service.compute.child", *arguments],
                 env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},

@@ -35,6 +35,9 @@ HOW_TO_SAVE_WEIGHTS = (
 )
 HOW_TO_CONVERT = "Convert it before saving: tensor.to(torch.float64)."
 
+# Numbers of any type are float64 from here on: a body full of int8 would take eight times its size.
+MOST_NUMBERS = 2**24
+
 TENSOR_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
 
@@ -129,8 +132,9 @@ def read_form(body: bytes, content_type: str, files: Files) -> Any:
         raise _wrong(REQUEST, detail, f"Add it. {HOW_TO_LABEL}")
     _check_label(request.content_type)
     decoded = decode(request.data)
+    room = MOST_NUMBERS
     for name, part in parts.items():
-        _put(decoded, name, files[name], part.data)
+        room = _put(decoded, name, files[name], part.data, room)
     return decoded
 
 
@@ -142,17 +146,24 @@ def _check_label(content_type: str) -> None:
         raise ServiceError("unsupported-media-type", detail, offences=[wrong])
 
 
-def _put(decoded: Any, name: str, file: File, data: bytes) -> None:
+def _put(decoded: Any, name: str, file: File, data: bytes, room: int) -> int:
+    """Put what a file holds in its place; return how many more numbers there may be."""
     holder = _holder(decoded, file.place)
     field = file.place[-1]
     if field in holder:
         detail = f"{file.pointer} was given both in the JSON and as the part `{name}`."
         raise _wrong(file.pointer, detail, "Give one of them.")
     try:
-        holder[field] = file.read(data)
+        holder[field] = value = file.read(data)
     except Unreadable as error:
         pointer = pointer_to(*file.place, *error.keys)
         raise _wrong(pointer, f"Part `{name}`: {error}", error.hint) from None
+    left = room - sum(np.size(array) for array in getattr(value, "values", lambda: [value])())
+    if left < 0:
+        detail = f"The files of a form hold at most {MOST_NUMBERS} numbers; `{name}` is over that."
+        hint = "Send fewer rows, or name a data set."
+        raise ServiceError("too-large", detail, offences=[_offence(file.pointer, detail, hint)])
+    return left
 
 
 def _holder(here: Any, place: Sequence[str], pointer: str = "") -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The subcommands of `ntk`, one module for each kind of them."""
