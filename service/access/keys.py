@@ -24,9 +24,9 @@ class Scope(StrEnum):
     READ = "read"
     """Look at what there is."""
     COMPUTE = "compute"
-    """Start, stop and remove work of its own."""
+    """Start, stop and remove work."""
     ADMIN = "admin"
-    """Everything, with everybody's jobs; and see the metrics."""
+    """Everything, the metrics too."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,6 @@ class Principal:
     def may(self, scope: Scope) -> bool:
         """Whether it may do what needs this scope."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
-
-    @property
-    def sees(self) -> str | None:
-        """The owner whose jobs it sees; None: all jobs."""
-        return None if Scope.ADMIN in self.scopes else self.name
 
 
 ANYONE = Principal(None, frozenset(Scope))

@@ -28,7 +28,7 @@ def about_keys() -> None:
 
 @keys.command("new")
 def new(
-    name: Annotated[str, typer.Argument(help="Whose key it is; jobs belong to this name.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is, as logs will call it.")],
     scope: Annotated[
         list[Scope] | None,
         typer.Option(help="What it may do; repeat it for more. Default: read and compute."),

@@ -48,6 +48,6 @@ async def version(parts: UseServices) -> Response:
     },
 )
 def metrics(request: Request) -> Response:
-    """Requests by route, jobs by status, how late events are, what has crashed. Needs the scope `admin`."""
+    """Requests by route, method and status, how long they took, and the process. Needs the scope `admin`."""
     encode, media = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(request.app.state.metrics.registry), media_type=media)
