@@ -10,7 +10,9 @@ LIGHT = [
     "ntkengine.dynamics",
     "ntkengine.experiments",
     "ntkengine.kernels",
+    "ntkengine.predict",
     "service.app",
+    "service.client",
     "service.cli",
 ]
 
