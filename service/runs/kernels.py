@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import Executor
 
 from ntkengine.errors import ResourceError
 from ntkengine.kernels import KernelSpec
 from ntkengine.spec import to_jsonable
-from service.compute.pool import NoWorker
-from service.compute.worker import Task, TaskFailed, WorkerDied
+from service.compute.worker import Task
 from service.encoding import Message
-from service.errors import ServiceError, from_parts
 from service.runs.kernel_plan import check_parts, has_tiles
 from service.runs.limits import check_json_size, check_kernel, check_model, least_numbers
+from service.runs.waiting import answer
 from service.settings import Settings
 
 
@@ -36,20 +34,8 @@ class Kernels:
         """
         if as_text:
             check_json_size(least_numbers(spec), self._settings)
-        future = self._executor.submit(self._task, Message(to_jsonable(spec)))
-        try:
-            return await asyncio.wrap_future(future)
-        except TaskFailed as failure:
-            raise from_parts(failure.parts) from None
-        except TimeoutError:
-            limit = {"seconds": self._settings.kernel_seconds}
-            raise ResourceError("it took too long and was stopped", estimate={}, limit=limit) from None
-        except WorkerDied as death:
-            detail = f"The process that computed this kernel was {death}; other requests are not affected."
-            raise ServiceError("worker-died", detail) from None
-        except NoWorker:
-            later = {"Retry-After": "5"}
-            raise ServiceError("unavailable", "All processes are busy.", headers=later) from None
+        request = Message(to_jsonable(spec))
+        return await answer(self._executor, self._task, request, self._settings.kernel_seconds)
 
     def is_a_job(self, spec: KernelSpec, *, preferred: bool) -> bool:
         """Whether the kernel is left to a job: because the client prefers that, or it is too large here.
