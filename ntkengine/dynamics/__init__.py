@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ntkengine.dynamics.losses import CrossEntropy, HalfMean, HalfSum, Logistic, Mean
+from ntkengine.dynamics.mean_field import MeanFieldFlow
 from ntkengine.dynamics.records import (
     AlignmentRecord,
     CKARecord,
@@ -78,6 +79,7 @@ __all__ = [
     "Logistic",
     "LossRecord",
     "Mean",
+    "MeanFieldFlow",
     "Outcome",
     "OutputsRecord",
     "PathRecord",

@@ -30,7 +30,8 @@ class Members:
         """The members that a spec starts from."""
         in_shape = inputs_shape(spec.data.x, "/data/x")[1:]
         networks = [
-            spec.model.network(in_shape, seed=seed, weights=weights) for seed, weights in spec.starts()
+            spec.training.network(spec.model, in_shape, seed=seed, weights=weights)
+            for seed, weights in spec.starts()
         ]
         trained = [parameters_to_vector(network.trained().values()).detach() for network in networks]
         frozen = [

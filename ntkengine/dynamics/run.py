@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ntkengine.data import load
+from ntkengine.dynamics.mean_field import MeanFieldFlow
 from ntkengine.dynamics.members import Members
 from ntkengine.dynamics.objective import Objective, Problem
 from ntkengine.dynamics.records import Record, Value
@@ -23,7 +24,12 @@ from ntkengine.dynamics.trainers_steps import Steps
 from ntkengine.dynamics.training import Adam, GradientDescent, GradientFlow
 from ntkengine.errors import NumericalError
 
-TRAINERS: dict[type, Callable[..., Trainer]] = {Adam: Steps, GradientDescent: Steps, GradientFlow: Flow}
+TRAINERS: dict[type, Callable[..., Trainer]] = {
+    Adam: Steps,
+    GradientDescent: Steps,
+    GradientFlow: Flow,
+    MeanFieldFlow: Flow,
+}
 
 
 class Run:

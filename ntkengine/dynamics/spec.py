@@ -10,8 +10,9 @@ from pydantic import Field
 
 from ntkengine.data import ArrayField, ArrayValue, NumbersField, inputs_shape, load, shape_of
 from ntkengine.dynamics.losses import Loss
+from ntkengine.dynamics.mean_field import MeanFieldFlow
 from ntkengine.dynamics.records import AnyRecord, LossRecord, OutputsRecord, Shapes, Value
-from ntkengine.dynamics.training import AnyTraining
+from ntkengine.dynamics.training import Adam, GradientDescent, GradientFlow
 from ntkengine.empirical.implementation import parameter_count
 from ntkengine.errors import SpecError, located, pointer_of
 from ntkengine.layer import Site
@@ -21,6 +22,8 @@ from ntkengine.weights import Weights, check_not_random, check_start, expected_s
 
 MOST_MEMBERS = 10_000
 GRADIENT_OVERHEAD = 2e7  # what a gradient costs besides its arithmetic, in flops' worth of time
+
+AnyTraining = Annotated[GradientDescent | Adam | GradientFlow | MeanFieldFlow, Field(discriminator="kind")]
 
 
 @spec
@@ -131,7 +134,7 @@ class RunSpec:
         with located("/data"):
             in_shape = inputs_shape(self.data.x, "/x")[1:]
         with located("/model"):
-            site = self.model.check_finite(in_shape)
+            site = self.training.place(self.model, in_shape)
         with located("/data"):
             self.data.check(site.known_size(site.out_shape), self.training.loss)
         self._check_start(site)
@@ -182,7 +185,7 @@ class RunSpec:
 
     def place(self) -> Site:
         """The network's layers in their places."""
-        return self.model.check_finite(inputs_shape(self.data.x, "/data/x")[1:])
+        return self.training.place(self.model, inputs_shape(self.data.x, "/data/x")[1:])
 
     def facts(self) -> dict[str, Any]:
         """What converts steps, the run's time and the theory's time into each other. Torch-free."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field
 
 from ntkengine.dynamics.losses import AnyLoss, HalfSum
 from ntkengine.dynamics.schedules import Axis
 from ntkengine.errors import SpecError
+from ntkengine.layer import Site
+from ntkengine.model import Model
 from ntkengine.spec import Count, NonNegative, NonNegativeInt, Positive, spec
-from ntkengine.weights import escaped, some
+from ntkengine.weights import Weights, escaped, some
+
+if TYPE_CHECKING:
+    from ntkengine.network import Network
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
 
@@ -47,6 +52,16 @@ class Training(ABC):
     def evaluations(self, m: int) -> float:
         """Estimated number of gradients over m training points."""
 
+    @abstractmethod
+    def place(self, model: Model, in_shape: tuple[int, ...]) -> Site:
+        """The layers of the network that is trained, in their places."""
+
+    @abstractmethod
+    def network(
+        self, model: Model, in_shape: tuple[int, ...], *, seed: int, weights: Weights | None
+    ) -> Network:
+        """The network that is trained, at its start."""
+
     def factor(self, name: str) -> float:
         """Factor on the learning rate of a tensor, by the longest name that fits; a twin has its body's."""
         name = name.removeprefix("twin.")
@@ -64,7 +79,21 @@ class Training(ABC):
                 )
 
 
-class Stepwise(Training):
+class OfNetworks(Training):
+    """Training of a model's finite network."""
+
+    @final
+    def place(self, model: Model, in_shape: tuple[int, ...]) -> Site:
+        return model.check_finite(in_shape)
+
+    @final
+    def network(
+        self, model: Model, in_shape: tuple[int, ...], *, seed: int, weights: Weights | None
+    ) -> Network:
+        return model.network(in_shape, seed=seed, weights=weights)
+
+
+class Stepwise(OfNetworks):
     """Training by steps."""
 
     learning_rate: float
@@ -154,7 +183,7 @@ class Adam(Stepwise):
 
 
 @spec
-class GradientFlow(Training):
+class GradientFlow(OfNetworks):
     """Gradient flow `d theta / dt = -N^-c grad L`, by the adaptive DOP853 method of order 8.
 
     Several members share the solver's steps, which the member with the largest error sets.
@@ -180,6 +209,3 @@ class GradientFlow(Training):
 
     def evaluations(self, m: int) -> float:
         return 300.0  # at rtol 1e-8 on well-conditioned data; a stiff problem takes many more
-
-
-AnyTraining = Annotated[GradientDescent | Adam | GradientFlow, Field(discriminator="kind")]

@@ -25,7 +25,8 @@ RESOLVED = 1e-5  # of the size of a point's start: shorter movements have no dir
 
 @spec
 class WeightsRecord(Record):
-    """Every trained tensor by name; for networks of at most 4,096 numbers."""
+    """Every trained tensor by name; of a mean-field limit those of its particles, with their `probabilities`.
+    For networks of at most 4,096 numbers."""
 
     most_weights: ClassVar[int | None] = 4096
     what: Literal["weights"] = "weights"
@@ -34,10 +35,12 @@ class WeightsRecord(Record):
     """When it is recorded."""
 
     def size(self, shapes: Shapes) -> Size:
-        return Size(shapes.weights, shapes.weights)
+        return Size(2 * shapes.weights, 2 * shapes.weights)
 
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:
-        return {"weights": {name: array(p) for name, p in snapshot.now.network.trained().items()}}
+        from ntkengine.dynamics.particle_network import distribution
+
+        return {"weights": {name: array(p) for name, p in distribution(snapshot.now.network).items()}}
 
 
 @spec
