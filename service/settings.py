@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """Origins whose pages may use the service from a browser, such as https://notebook.example."""
     requests_per_minute: Count = 600
     """Requests of one key that start or change work; there may be so many at once, too."""
+    jobs_per_key: Count = 100
+    """Jobs of one key that wait or compute."""
 
     concurrent_runs: Count = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1))
     """Training runs that compute at the same time."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from service.access.keys import Principal
 from service.runs.kernels import Kernels
 from service.runs.manager import Jobs
 from service.runs.predictions import Predictions
@@ -28,8 +29,10 @@ class Services:
 
 
 def services(request: Request) -> Services:
-    """The parts behind the application that serves this request."""
-    return cast("Services", request.app.state.services)
+    """The parts behind the application that serves this request, with the jobs that its sender may see."""
+    parts = cast("Services", request.app.state.services)
+    asker = cast("Principal", request.state.principal)
+    return replace(parts, jobs={name: jobs.seen_by(asker) for name, jobs in parts.jobs.items()})
 
 
 UseServices = Annotated[Services, Depends(services)]

@@ -14,13 +14,13 @@ from service.runs.limits import check_model, check_run
 from service.settings import Settings
 
 
-def nothing(kind: str, text: str) -> None:
+def nothing(kind: str, owner: str | None, text: str) -> None:
     """Two equal requests are two jobs."""
 
 
-def of_request(kind: str, text: str) -> str:
-    """Equal requests are one job: a digest of the kind, the program's version, and the spec's JSON."""
-    return hashlib.sha256(f"{kind}\n{kernel_plan.VERSION}\n{text}".encode()).hexdigest()
+def of_request(kind: str, owner: str | None, text: str) -> str:
+    """Equal requests are one job: a digest of the kind, whose it is, the version, and the spec's JSON."""
+    return hashlib.sha256(f"{kind}\n{owner or ''}\n{kernel_plan.VERSION}\n{text}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class JobKind:
     """What can be said of the job before it starts."""
     disk_bytes: Callable[[Any], float]
     """How much it will write."""
-    content: Callable[[str, str], str | None] = nothing
-    """What it is found by when the same is asked again; of the kind's name and the spec's JSON."""
+    content: Callable[[str, str | None, str], str | None] = nothing
+    """What it is found by when the same is asked again; of the kind's name, the owner and the spec's JSON."""
 
 
 def _check_run(spec: RunSpec, settings: Settings) -> None:

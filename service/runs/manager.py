@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from starlette.concurrency import run_in_threadpool
 
 from ntkengine.spec import to_jsonable
+from service.access.keys import ANYONE, Principal, Scope
 from service.compute.durable import DurableQueue
 from service.compute.processes import JobProcesses
 from service.encoding import dumps
@@ -27,9 +28,10 @@ from service.runs.notify import Notifier
 from service.runs.states import ACTIVE, Status, sources
 from service.settings import Settings
 from service.store.files import Files, JobFiles
-from service.store.jobs import ContentTaken, JobStore, KeyTaken, Order, Row, Series, StoredEvent
+from service.store.jobs import ContentTaken, JobStore, KeyTaken, Order, Row, Series, StoredEvent, TooMany
 
 EVENTS_AT_ONCE = 500
+TRY_AGAIN_SECONDS = 5  # nobody knows when one of the owner's jobs will end
 RESERVED_BYTES = 100 * 2**20  # of the disk, for the database and what else is going on
 
 
@@ -67,10 +69,12 @@ class Backend:
 
 
 class Jobs:
-    """The jobs of one kind: those of others are not found here."""
+    """The jobs of one kind, as `asker` sees them: others are not found here."""
 
-    def __init__(self, kind: JobKind, backend: Backend) -> None:
+    def __init__(self, kind: JobKind, backend: Backend, asker: Principal = ANYONE) -> None:
         self.kind = kind
+        self._backend = backend
+        self._asker = asker
         self._store = backend.store
         self._files = backend.files
         self._queue = backend.queue
@@ -78,16 +82,22 @@ class Jobs:
         self._notifier = backend.notifier
         self._settings = backend.settings
 
+    def seen_by(self, asker: Principal) -> Jobs:
+        """The same jobs, of which only the asker's are found unless they may see all."""
+        return Jobs(self.kind, self._backend, asker)
+
     def submit(self, spec: Any, *, experiment: str | None = None, key: str | None = None) -> Row:
         """A new job; or one that the same request with the same key, or for the same content, has brought.
 
         Raises:
             EngineError: the spec does not hold together, or the work is over a limit.
-            ServiceError: the key belongs to another request, or the disk has too little room.
+            ServiceError: the key belongs to another request, the asker has too many jobs that have not
+                ended, or the disk has too little room.
         """
         self.kind.check(spec, self._settings)
         text = dumps(to_jsonable(spec))
-        content = self.kind.content(self.kind.name, text)
+        owner = self._asker.name
+        content = self.kind.content(self.kind.name, owner, text)
         if content is not None and (found := self._store.with_content(content)) is not None:
             return self._again(found)
         self._check_room(self.kind.disk_bytes(spec))
@@ -95,6 +105,7 @@ class Jobs:
         row = {
             "id": job_id,
             "kind": self.kind.name,
+            "owner": owner,
             "status": Status.QUEUED,
             "experiment": experiment,
             "spec": text,
@@ -104,11 +115,17 @@ class Jobs:
         }
         digest = hashlib.sha256(f"{experiment}:{text}".encode()).hexdigest()
         try:
-            self._store.create(row, None if key is None else (key, digest))
+            names = None if key is None else (f"{owner or ''}:{key}", digest)  # owners have no colon
+            self._store.create(row, names, ACTIVE, self._settings.jobs_per_key)
         except KeyTaken as taken:
             return self._replay(taken, digest)
         except ContentTaken as taken:
             return self._again(taken.job_id)
+        except TooMany as found:
+            later = {"Retry-After": str(TRY_AGAIN_SECONDS)}
+            detail = f"The key {owner} has {found.most} jobs that have not ended."
+            hint = "Wait until one of them has ended, or cancel one."
+            raise ServiceError("too-many-requests", detail, hint=hint, headers=later) from None
         self._queue.submit(job_id)
         return self.get(job_id)
 
@@ -137,13 +154,18 @@ class Jobs:
         """The job's row, without its spec.
 
         Raises:
-            ServiceError: there is no such job of this kind.
+            ServiceError: there is no such job of this kind, or it is somebody else's.
         """
         job = self._store.get(job_id)
-        if job is None or job["kind"] != self.kind.name:
+        if job is None or any(job[name] != value for name, value in self._ours().items()):
             hint = f"GET {self.kind.path} lists those there are."
             raise ServiceError("not-found", f"There is no {self.kind.name} with this id.", hint=hint)
         return job
+
+    def _ours(self) -> dict[str, str | None]:
+        """What the columns of jobs have that are found here."""
+        ours = {"kind": self.kind.name}
+        return ours if self._asker.may(Scope.ADMIN) else {**ours, "owner": self._asker.name}
 
     def spec(self, job_id: str) -> Any:
         """The job's spec, JSON-able, with the defaults filled in."""
@@ -160,7 +182,7 @@ class Jobs:
             ServiceError: the cursor is none that an earlier page gave.
         """
         after = None if cursor is None else _decode_cursor(cursor)
-        rows = list(self._store.page({**filters, "kind": self.kind.name}, order, after, limit + 1))
+        rows = list(self._store.page({**filters, **self._ours()}, order, after, limit + 1))
         more = len(rows) > limit
         return Page(rows[:limit], _encode_cursor(rows[limit - 1]) if more else None)
 

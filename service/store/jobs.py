@@ -62,6 +62,14 @@ class KeyTaken(Exception):
         self.job_id = job_id
 
 
+class TooMany(Exception):
+    """The owner has `most` jobs that have not ended."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__("too many jobs")
+        self.most = most
+
+
 class ContentTaken(Exception):
     """Another job, `job_id`, stands for the same content."""
 
@@ -81,10 +89,16 @@ class JobStore:
         self._write = engine
         self._read = reader(engine)
 
-    def create(self, row: Row, key: tuple[str, str] | None = None) -> None:
+    def create(
+        self, row: Row, key: tuple[str, str] | None = None, unfinished: Sequence[str] = (), most: int = 0
+    ) -> None:
         """Add a job, and with it `key`, an idempotency key and the digest of the request that brought it.
 
+        A job with an owner is added only while fewer than `most` of the owner's are `unfinished`: in one of
+        these states.
+
         Raises:
+            TooMany: there are as many; nothing was added.
             KeyTaken: the key exists; nothing was added.
             ContentTaken: a job with the row's content exists; nothing was added.
         """
@@ -93,6 +107,8 @@ class JobStore:
                 if key is not None:
                     values = {"key": key[0], "request_digest": key[1], "job_id": row["id"]}
                     connection.execute(sa.insert(idempotency_keys).values(values))
+                if row.get("owner") is not None:
+                    _check_count(connection, row["owner"], unfinished, most)
                 connection.execute(sa.insert(jobs).values(dict(row)))
         except sa.exc.IntegrityError:
             taken = self._key_taken(key) or self._content_taken(row.get("content"))
@@ -250,6 +266,12 @@ class JobStore:
             rows = connection.execute(query.order_by(quantities.c.i)).all()
         steps, times = [row.step for row in rows], [row.time for row in rows]
         return Series(total, stride, steps, times, [json.loads(row.payload) for row in rows])
+
+
+def _check_count(connection: sa.Connection, owner: str, statuses: Sequence[str], most: int) -> None:
+    theirs = (jobs.c.owner == owner, jobs.c.status.in_(statuses))
+    if (connection.scalar(sa.select(sa.func.count()).select_from(jobs).where(*theirs)) or 0) >= most:
+        raise TooMany(most)
 
 
 def _append(

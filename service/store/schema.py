@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
@@ -15,6 +16,7 @@ jobs = Table(
     metadata,
     Column("id", Text, primary_key=True),
     Column("kind", Text, nullable=False, server_default="run"),
+    Column("owner", Text),  # the name of the key that brought it; null where there were no keys
     Column("status", Text, nullable=False),
     Column("outcome", Text),
     Column("experiment", Text),
@@ -39,6 +41,7 @@ jobs = Table(
     Column("counts", Text),
     Column("crashes", Integer, nullable=False, default=0),
     Index("jobs_by_age", "kind", "created_at", "id"),
+    Index("jobs_by_owner", "owner", "kind", "created_at", "id"),
     Index("jobs_by_content", "content", unique=True),
 )
 
@@ -103,15 +106,33 @@ def runs_become_jobs(connection: sa.Connection) -> None:
     for table in OWNED_BY_A_JOB:
         connection.execute(sa.text(f"ALTER TABLE {table.name} RENAME COLUMN run_id TO job_id"))
     for column in (jobs.c.kind, jobs.c.result, jobs.c.content, jobs.c.counts):
-        added = CreateColumn(column).compile(dialect=connection.dialect)
-        connection.execute(sa.text(f"ALTER TABLE jobs ADD COLUMN {added}"))
+        _add_column(connection, column)
+    _add_indexes(connection, "jobs_by_age", "jobs_by_content")
+
+
+def jobs_have_owners(connection: sa.Connection) -> None:
+    """Version 3: jobs belong to keys, and so do idempotency keys: `owner:key`, here of nobody."""
+    if any(column["name"] == "owner" for column in sa.inspect(connection).get_columns("jobs")):
+        return
+    _add_column(connection, jobs.c.owner)
+    _add_indexes(connection, "jobs_by_owner")
+    connection.execute(sa.text("UPDATE idempotency_keys SET key = ':' || key"))
+
+
+def _add_column(connection: sa.Connection, column: Column[Any]) -> None:
+    added = CreateColumn(column).compile(dialect=connection.dialect)
+    connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {added}"))
+
+
+def _add_indexes(connection: sa.Connection, *names: str) -> None:
     for index in jobs.indexes:
-        index.create(connection)
+        if index.name in names:
+            index.create(connection)
 
 
 # Migration i leads from version i to i + 1. The first makes today's tables; the others bring older databases
 # there, and find nothing to do in a new one. One that has been released is never edited: add one.
-MIGRATIONS: Sequence[Migration] = (metadata.create_all, runs_become_jobs)
+MIGRATIONS: Sequence[Migration] = (metadata.create_all, runs_become_jobs, jobs_have_owners)
 
 
 class SchemaTooNew(RuntimeError):

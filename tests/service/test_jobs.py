@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from service.runs.kinds import KINDS, of_request
 from service.store.database import connect
-from service.store.jobs import ContentTaken, JobStore
+from service.store.jobs import ContentTaken, JobStore, KeyTaken
 from service.store.schema import MIGRATIONS, migrate
 
 # The tables of version 1 as far as they changed, with a run, an event and a key.
@@ -54,6 +54,8 @@ def test_runs_of_an_older_database_are_jobs(tmp_path: Path) -> None:
     assert (found["kind"], found["segment"], found["result"]) == ("run", 3, None)
     assert store.spec("r") == '{"seed":7}'
     assert [event.kind for event in store.events_after("r", -1, 9)] == ["started"]
+    with pytest.raises(KeyTaken):  # it belongs to nobody, as the run does
+        store.create(row("again", None), key=(":key", "digest"))
     store.create(row("new", "c"))
     assert [job["id"] for job in store.page({"kind": "run"}, "newest", None, 9)] == ["r"]
     engine.dispose()
@@ -78,4 +80,5 @@ def test_a_content_has_one_job_until_it_is_let_go(tmp_path: Path) -> None:
 
 def test_kinds_are_told_apart() -> None:
     assert len({kind.name for kind in KINDS}) == len({kind.path for kind in KINDS}) == len(KINDS)
-    assert of_request("kernel", "{}") != of_request("other", "{}")
+    assert of_request("kernel", None, "{}") != of_request("other", None, "{}")
+    assert of_request("kernel", "ann", "{}") != of_request("kernel", "ben", "{}")
