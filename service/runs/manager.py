@@ -164,8 +164,8 @@ class Jobs:
 
     def _ours(self) -> dict[str, str | None]:
         """What the columns of jobs have that are found here."""
-        ours = {"kind": self.kind.name}
-        return ours if self._asker.may(Scope.ADMIN) else {**ours, "owner": self._asker.name}
+        theirs = {} if self._asker.may(Scope.ADMIN) else {"owner": self._asker.name}
+        return {"kind": self.kind.name, **theirs}
 
     def spec(self, job_id: str) -> Any:
         """The job's spec, JSON-able, with the defaults filled in."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-import uvicorn
-
 from service.app import Work, create_app
 from service.runs.kinds import KERNEL, RUN
+from service.serving import server_of
 from service.settings import Settings
 from tests.service import double
 
@@ -18,4 +17,4 @@ WORK = {"engine": Work(), "double": Work(double.warm, double.kernel, DOUBLES)}
 if __name__ == "__main__":
     settings = Settings()
     app = create_app(settings, WORK[sys.argv[1]])
-    uvicorn.run(app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=2)
+    server_of(app, settings).run()

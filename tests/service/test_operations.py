@@ -11,11 +11,12 @@ import pytest
 
 from service.app import Lock
 from service.routes.documentation import PROBLEM_JSON
-from tests.service.server import JSONObject
+from tests.service.server import JSONObject, eventually
 
 
 def test_probes(client: httpx.Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
+    eventually(lambda: client.get("/readyz").is_success)  # runs may just have taken all processes
     assert client.get("/readyz").json()["checks"] == {"database": "ok", "disk": "ok", "workers": "ok"}
     assert set(client.get("/version").json()) == {"version", "schema_version"}
 
