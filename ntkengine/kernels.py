@@ -24,12 +24,13 @@ from ntkengine.spec import NonNegativeInt, spec
 from ntkengine.weights import check_not_random, check_start
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 DRAWING = 50.0  # flops' worth of drawing one weight
 DRAW_OVERHEAD = 2e7  # of one network, in flops' worth of time
 
+ImplementationName = Literal["auto", "jacobian_contraction", "structured_derivatives", "ntk_vector_products"]
 Get = Annotated[tuple[Literal["nngp", "ntk"], ...], Field(min_length=1, max_length=2)]
 
 
@@ -100,9 +101,7 @@ class Empirical:
     """Weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed."""
     outputs: Outputs = "mean"
     """What is kept of the k x k block of a pair: `full`, `trace`, `mean` (trace / k) or `diagonal`."""
-    implementation: Literal[
-        "auto", "jacobian_contraction", "structured_derivatives", "ntk_vector_products"
-    ] = "auto"
+    implementation: ImplementationName = "auto"
     """How it is computed; `auto` takes the cheapest."""
 
     def check(self, model: Model, in_shape: tuple[int, ...]) -> None:
@@ -120,20 +119,24 @@ class Empirical:
         return plan(layers_of(site), work, implementation=self.implementation)
 
     def compute(self, model: Model, x1: Tensor, x2: Tensor | None) -> Answer:
-        from ntkengine.empirical import empirical_nngp, empirical_ntk
-
         network = model.network(
             tuple(x1.shape[1:]), seed=self.seed or 0, weights=self.weights, dtype=x1.dtype
         )
-        kernels: dict[str, Tensor] = {}
-        if "nngp" in self.get:
-            kernels["nngp"] = empirical_nngp(network, x1, x2, outputs=self.outputs)
-        if "ntk" in self.get:
-            kernels["ntk"] = empirical_ntk(
-                network, x1, x2, outputs=self.outputs, implementation=self.implementation
-            )
-        method = {"kind": "empirical", "error_bound": 0.0, "stderr": None}
-        return Answer(kernels, method, None, ())
+        return of_module(network, x1, x2, self.get, self.outputs, self.implementation)
+
+
+def of_module(
+    module: nn.Module, x1: Tensor, x2: Tensor | None, get: Get, outputs: Outputs, implementation: str
+) -> Answer:
+    """Kernels of a module at its present weights."""
+    from ntkengine.empirical import empirical_nngp, empirical_ntk
+
+    kernels: dict[str, Tensor] = {}
+    if "nngp" in get:
+        kernels["nngp"] = empirical_nngp(module, x1, x2, outputs=outputs)
+    if "ntk" in get:
+        kernels["ntk"] = empirical_ntk(module, x1, x2, outputs=outputs, implementation=implementation)
+    return Answer(kernels, {"kind": "empirical", "error_bound": 0.0, "stderr": None}, None, ())
 
 
 @spec
@@ -271,8 +274,6 @@ def compute_kernel(spec: KernelSpec) -> KernelResult:
     """
     import torch
 
-    from ntkengine.analysis import NOT_A_GRAM_MATRIX, diagnose
-
     spec.check()
     dtype = {"float64": torch.float64, "float32": torch.float32}[spec.dtype]
     x1 = torch.as_tensor(load(spec.x1, "x"), dtype=dtype)
@@ -286,23 +287,35 @@ def compute_kernel(spec: KernelSpec) -> KernelResult:
             raise NumericalError(
                 f"a constant left the range of float64: {error}", pointer="", hint="use scales of order 1"
             ) from None
+    return result_of(answer, spec.plan(), spec.of.outputs, spec.dtype, symmetric=x2 is None)
+
+
+def result_of(answer: Answer, plan: Plan, outputs: Outputs, dtype: str, *, symmetric: bool) -> KernelResult:
+    """The kernels as arrays, with what can be said of them.
+
+    Raises:
+        NumericalError: a number is not finite, or a kernel of x1 with itself is far from positive.
+    """
+    import torch
+
+    from ntkengine.analysis import NOT_A_GRAM_MATRIX, diagnose
+
     overflow = [name for name, kernel in answer.kernels.items() if not bool(torch.isfinite(kernel).all())]
     if overflow:
         raise NumericalError(
-            f"the {' and '.join(overflow)} left the range of {spec.dtype}",
+            f"the {' and '.join(overflow)} left the range of {dtype}",
             hint="scale the inputs to entries of order 1, or use float64",
         )
     diagnosed = answer.kernels.get("ntk", next(iter(answer.kernels.values())))
+    diagnostics = diagnose(diagnosed, entry_error=error_of(answer.method)) if symmetric else NOT_A_GRAM_MATRIX
     return KernelResult(
         kernels={name: kernel.numpy(force=True) for name, kernel in answer.kernels.items()},
-        outputs=spec.of.outputs,
-        dtype=spec.dtype,
+        outputs=outputs,
+        dtype=dtype,
         method=answer.method,
-        plan=spec.plan().to_dict(),
+        plan=plan.to_dict(),
         scaling=answer.scaling,
-        diagnostics=asdict(
-            diagnose(diagnosed, entry_error=error_of(answer.method)) if x2 is None else NOT_A_GRAM_MATRIX
-        ),
+        diagnostics=asdict(diagnostics),
         warnings=answer.warnings,
     )
 

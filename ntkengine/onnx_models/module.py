@@ -33,13 +33,14 @@ class OnnxModule(nn.Module):
     """The first output of an ONNX graph; made by `load_onnx`.
 
     Attributes:
-        input_names: of the file's inputs, in its order.
+        inputs: the file's inputs, in its order; `input_names` their names.
         output_name: of the file's first output.
         onnx_names: the file's name of each parameter and buffer.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
+        self.inputs = graph.inputs
         self.input_names = tuple(each.name for each in graph.inputs)
         self.output_name = graph.output
         self.onnx_names: dict[str, str] = {}
