@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from service.cli import FIRST_KERNEL
-from service.web import STATIC
 
 
 @pytest.fixture
@@ -52,17 +51,18 @@ def test_docs_try_an_operation(page: Page) -> None:
 
 
 @pytest.mark.browser
-def test_the_landing_page_leads_on(page: Page, service: str) -> None:
+def test_the_first_page_leads_on(page: Page) -> None:
     page.goto("/")
-    for address in page.locator("nav a").evaluate_all("links => links.map(link => link.href)"):
-        assert httpx.get(address).is_success, address
-    assert page.inner_text("#origin") == service
-    page.click("text=/docs")
+    page.wait_for_selector(".experiment")
+    page.click("text=API")
     page.wait_for_selector(".opblock")
 
 
-def test_the_landing_page_shows_the_first_kernel_of_the_command_line() -> None:
-    _, _, body = (STATIC / "index.html").read_text().partition("-d '")
+@pytest.mark.browser
+def test_the_first_page_shows_the_first_kernel_of_the_command_line(page: Page, service: str) -> None:
+    page.goto("/")
+    command, _, body = page.inner_text(".terminal code").partition("-d '")
+    assert command.startswith(f"curl {service}/kernel ")
     assert json.loads(body.partition("'")[0]) == FIRST_KERNEL
 
 
