@@ -26,7 +26,17 @@ from service.compute.pool import Pool, ProcessExecutor
 from service.compute.processes import JobProcesses
 from service.compute.worker import Task, Warm
 from service.metrics import Metrics
-from service.routes import access, experiments, kernel_jobs, kernels, operations, predict, responses, runs
+from service.routes import (
+    access,
+    experiments,
+    kernel_jobs,
+    kernels,
+    onnx_kernels,
+    operations,
+    predict,
+    responses,
+    runs,
+)
 from service.routes.access import Access
 from service.routes.documentation import describe_answers
 from service.routes.guard import Guard
@@ -34,10 +44,12 @@ from service.routes.leaving import Departure, Leaving
 from service.routes.requests import Observed, RequestIds
 from service.routes.services import Services
 from service.runs import child, predictions
+from service.runs import onnx_kernels as onnx_work
 from service.runs.kernels import Kernels
 from service.runs.kinds import KINDS, JobKind
 from service.runs.manager import Backend, Jobs
 from service.runs.notify import Notifier
+from service.runs.onnx_kernels import OnnxKernels
 from service.runs.predictions import Predictions
 from service.runs.supervise import Policy, Supervisor
 from service.settings import Settings
@@ -65,6 +77,7 @@ class Work:
     kernel: Task = child.kernel
     kinds: Sequence[JobKind] = KINDS
     predict: Task = predictions.predict
+    onnx_kernel: Task = onnx_work.onnx_kernel
 
 
 def create_app(settings: Settings | None = None, work: Work | None = None) -> FastAPI:
@@ -95,7 +108,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
     app.state.metrics = metrics
     _put_at_the_door(app, settings, metrics)
     responses.install(app)
-    for noun in (kernels, predict, kernel_jobs, runs, experiments, operations, access):
+    for noun in (kernels, onnx_kernels, predict, kernel_jobs, runs, experiments, operations, access):
         app.include_router(noun.router)
     describe_answers(app)
     web.mount(app)
@@ -144,6 +157,7 @@ class Parts:
         self._jobs = {kind.name: Jobs(kind, self._backend) for kind in work.kinds}
         self._kernels = Kernels(self._executor, work.kernel, settings)
         self._predictions = Predictions(self._executor, work.predict, settings)
+        self._onnx_kernels = OnnxKernels(self._executor, work.onnx_kernel, settings)
 
     def start(self) -> Services:
         """Begin to work; unfinished jobs are taken up again."""
@@ -157,6 +171,7 @@ class Parts:
             jobs=self._jobs,
             kernels=self._kernels,
             predictions=self._predictions,
+            onnx_kernels=self._onnx_kernels,
             readiness=self._readiness,
             version=VERSION,
             schema_version=schema_version,

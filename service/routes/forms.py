@@ -6,6 +6,7 @@ are read in memory, so that nothing is left on the disk, and nothing in them is 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -111,6 +112,12 @@ def arrays(*places: str) -> dict[str, File]:
         key[-1]: File(key, read_array, f"An .npy file with the array of `{place}`.")
         for place, key in zip(places, keys, strict=True)
     }
+
+
+def onnx_file(place: str) -> dict[str, File]:
+    """The part with a model; it is parsed where it is used."""
+    said = f"An ONNX file, the model of `{place}`."
+    return {"onnx": File(tuple(place.strip("/").split("/")), lambda data: b64encode(data).decode(), said)}
 
 
 def weights(place: str) -> dict[str, File]:

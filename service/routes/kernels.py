@@ -129,7 +129,7 @@ async def kernel(
         job = views.kernel(row)
         return json_response(job, 202, {"Location": job["links"]["self"], **applied})
     answer = await parts.kernels.compute(spec, as_text=media == JSON)
-    return await run_in_threadpool(_BY_MEDIA[media], answer, parts.settings)
+    return await run_in_threadpool(BY_MEDIA[media], answer, parts.settings)
 
 
 class Estimate(BaseModel):
@@ -181,4 +181,4 @@ def _as_npz(answer: Message, _settings: Settings) -> Response:
     return Response(npz(answer.arrays), media_type=NPZ)
 
 
-_BY_MEDIA = {JSON: _as_json, NPY: _as_npy, NPZ: _as_npz}
+BY_MEDIA = {JSON: _as_json, NPY: _as_npy, NPZ: _as_npz}

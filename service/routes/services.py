@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from service.access.keys import Principal
 from service.runs.kernels import Kernels
 from service.runs.manager import Jobs
+from service.runs.onnx_kernels import OnnxKernels
 from service.runs.predictions import Predictions
 from service.settings import Settings
 
@@ -23,6 +24,7 @@ class Services:
     jobs: Mapping[str, Jobs]  # by the name of their kind
     kernels: Kernels
     predictions: Predictions
+    onnx_kernels: OnnxKernels
     readiness: Callable[[], dict[str, str]]
     version: str
     schema_version: int

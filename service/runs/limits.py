@@ -10,6 +10,7 @@ from ntkengine.dynamics import RunSpec
 from ntkengine.errors import ResourceError
 from ntkengine.kernels import KernelSpec
 from ntkengine.model import Model
+from ntkengine.onnx_kernels import OnnxKernelSpec
 from ntkengine.predict import PredictSpec
 from ntkengine.spec import to_jsonable
 from service.settings import Settings
@@ -39,6 +40,17 @@ def check_kernel(spec: KernelSpec, settings: Settings) -> None:
     plan = spec.plan()
     _check("", "flops", plan.flops, settings.max_flops)
     _check("", "bytes", plan.bytes, settings.max_bytes)
+
+
+def check_onnx_kernel(spec: OnnxKernelSpec, settings: Settings) -> None:
+    """Refuse more points than an answer can wait for; what they cost is known once the file is read.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    for name, inputs in (("x1", spec.x1), ("x2", spec.x2)):
+        rows = 0 if inputs is None else shape_of(inputs, "x")[0]
+        _check(f"/{name}", "points", rows, settings.max_points)
 
 
 def check_kernel_job(shape: tuple[int, int], flops: float, written: float, settings: Settings) -> None:

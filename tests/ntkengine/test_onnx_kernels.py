@@ -33,7 +33,7 @@ def spec(**fields: Any) -> OnnxKernelSpec:
     return OnnxKernelSpec(**{"onnx": encoded(), "x1": X} | fields)
 
 
-def by_torch() -> torch.nn.Module:
+def by_torch() -> torch.nn.Sequential:
     """The same network, written by hand; its weights are rounded to float32, as in the file."""
     layers = torch.nn.Linear(2, 3, bias=False), torch.nn.Tanh(), torch.nn.Linear(3, 2, bias=False)
     with torch.no_grad():

@@ -1,0 +1,48 @@
+"""Kernels of uploaded ONNX files, which are parsed where the kernel is computed: in another process."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Executor
+
+from ntkengine.onnx_kernels import OnnxKernelSpec, compute_onnx_kernel
+from ntkengine.spec import from_jsonable, to_jsonable
+from service.compute.worker import Task
+from service.encoding import Message
+from service.runs.limits import check_json_size, check_onnx_kernel
+from service.runs.waiting import answer
+from service.settings import Settings
+
+
+def onnx_kernel(request: Message) -> Message:
+    """In a computing process: the kernel that the request's header describes, within its limits."""
+    begin = time.perf_counter()
+    spec = from_jsonable(OnnxKernelSpec, request.header["spec"])
+    found = compute_onnx_kernel(spec, **request.header["limits"])
+    facts = {name: value for name, value in vars(found).items() if name != "kernels"}
+    return Message({**facts, "seconds": time.perf_counter() - begin}, found.kernels)
+
+
+class OnnxKernels:
+    """Computes kernels of ONNX files in other processes, if they are small enough to wait for."""
+
+    def __init__(self, executor: Executor, task: Task, settings: Settings) -> None:
+        self._executor = executor
+        self._task = task
+        self._settings = settings
+
+    async def compute(self, spec: OnnxKernelSpec, *, as_text: bool) -> Message:
+        """The kernels by name, and how they were computed; `as_text`: they are to be written as JSON.
+
+        Raises:
+            EngineError: the spec does not hold together, or the work is over a limit.
+            ServiceError: the computation failed.
+        """
+        settings = self._settings
+        spec.check()
+        check_onnx_kernel(spec, settings)
+        if as_text:
+            check_json_size(spec.pairs() * len(spec.get), settings)
+        limits = {"max_flops": settings.max_flops, "max_bytes": settings.max_bytes}
+        request = Message({"spec": to_jsonable(spec), "limits": limits})
+        return await answer(self._executor, self._task, request, settings.kernel_seconds)
