@@ -1,13 +1,17 @@
-"""Two servers for all tests that ask one something."""
+"""Servers that tests ask something: one with the engine, one with the double, one with keys."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import httpx
 import pytest
 
+from tests.service.guarded import Guarded
 from tests.service.server import Server
+
+AServer = TypeVar("AServer", bound=Server)
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +26,13 @@ def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from serve(Server(tmp_path_factory.mktemp("double"), "double", NTK_CONCURRENT_RUNS="2"))
 
 
-def serve(server: Server) -> Iterator[Server]:
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """The same with keys."""
+    yield from serve(Guarded(tmp_path_factory.mktemp("guarded"), "double"))
+
+
+def serve(server: AServer) -> Iterator[AServer]:
     """The server, from its start to its end."""
     server.start()
     yield server
