@@ -1,0 +1,75 @@
+// From what a chart is to what uPlot takes.
+import uPlot from "../vendor/uplot.js";
+import { lineColor, style } from "../page/files.js";
+import { extent, show } from "../page/numbers.js";
+
+const positive = (x) => (x > 0 ? x : null); // a logarithmic axis has no place for others
+
+/** The lines over one common axis; where that is logarithmic, from its first positive number. */
+export function aligned(series, x, y) {
+  const lines = series.map(({ x: xs, y: ys }) => {
+    const from = x.log ? xs.findIndex((each) => each > 0) : 0;
+    const kept = from > 0 ? [xs.slice(from), ys.slice(from)] : from < 0 ? [[], []] : [xs, ys];
+    return [kept[0], y.log ? kept[1].map(positive) : kept[1]];
+  });
+  const [first, ...rest] = lines;
+  if (!first) return [[]];
+  const together = rest.every(([xs]) => xs === first[0] || same(xs, first[0]));
+  return together ? [first[0], ...lines.map(([, ys]) => ys)] : uPlot.join(lines);
+}
+
+const same = (a, b) => a.length === b.length && a.every((each, i) => each === b[i]);
+
+function axis({ label }, size) {
+  return {
+    label, size, stroke: style("--quiet"), labelSize: 22, labelGap: 0, font: "12px system-ui, sans-serif",
+    labelFont: "12px system-ui, sans-serif",
+    grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line"), width: 1, size: 4 },
+    values: (_plot, splits) => splits.map((each) => (each == null ? "" : show(each, 6))),
+  };
+}
+
+function scale({ log, range }) {
+  const linear = (_plot, low, high) => uPlot.rangeNum(low ?? 0, high ?? 1, 0.08, true);
+  const decades = (_plot, low, high) => uPlot.rangeLog(low ?? 0.1, high ?? 1, 10, false);
+  return { time: false, distr: log ? 3 : 1, range: range ?? (log ? decades : linear) };
+}
+
+/** Times take the whole width. */
+const tight = (_plot, low, high) => (low == null ? [0, 1] : low === high ? [low, low + 1] : [low, high]);
+
+function line({ label, dash, color, width, points }, index) {
+  const stroke = color ? (color.startsWith("--") ? style(color) : color) : lineColor(index);
+  const common = { label, stroke, dash: dash && [6, 4], spanGaps: true };
+  return points
+    ? { ...common, paths: () => null, points: { show: true, size: 9, fill: stroke } }
+    : { ...common, width: width ?? 1.75, points: { show: alone, size: 5, fill: stroke } };
+}
+
+/** A line of one point is shown as a point. */
+const alone = (plot) => plot.data[0].length < 2;
+
+const band = ({ upper, lower }, series) => ({
+  series: [upper + 1, lower + 1],
+  fill: `color-mix(in srgb, ${line(series[upper], upper).stroke} 22%, transparent)`,
+});
+
+/** Options of uPlot. `hooks` are its hooks; `sync` names charts whose cursors move together. */
+export function options({ x, y, series, bands = [], sync, hooks }, width, height) {
+  return {
+    width, height, hooks, legend: { show: false },
+    bands: bands.map((each) => band(each, series)),
+    cursor: { drag: { x: true, y: false }, focus: { prox: 24 }, ...(sync && { sync: { key: sync } }) },
+    focus: { alpha: series.length > 1 && series.length < 40 ? 0.35 : 1 },
+    scales: { x: scale({ ...x, range: x.log ? undefined : tight }), y: scale(y) },
+    axes: [axis(x, 50), axis(y, 78)],
+    series: [{ label: x.label }, ...series.map(line)],
+  };
+}
+
+/** What a screen reader says of a chart. */
+export function said({ title, x, y, series }) {
+  const [low, high] = extent(series.flatMap((each) => each.y));
+  const lines = series.length === 1 ? "one line" : `${series.length} lines`;
+  return `${title}: ${lines} of ${y.label} over ${x.label}, from ${show(low)} to ${show(high)}`;
+}
