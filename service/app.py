@@ -29,6 +29,7 @@ from service.metrics import Metrics
 from service.routes import (
     access,
     experiments,
+    export,
     kernel_jobs,
     kernels,
     onnx_kernels,
@@ -108,7 +109,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
     app.state.metrics = metrics
     _put_at_the_door(app, settings, metrics)
     responses.install(app)
-    for noun in (kernels, onnx_kernels, predict, kernel_jobs, runs, experiments, operations, access):
+    for noun in (kernels, onnx_kernels, predict, kernel_jobs, runs, export, experiments, operations, access):
         app.include_router(noun.router)
     describe_answers(app)
     web.mount(app)
