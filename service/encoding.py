@@ -35,7 +35,7 @@ def _plain(value: Any) -> Any:
 def npy(array: Array) -> bytes:
     """The bytes of an `.npy` file with this array."""
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    np.lib.format.write_array(buffer, np.asarray(array, order="C"), allow_pickle=False)
     return buffer.getvalue()
 
 
