@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +22,7 @@ from service import logs, web
 from service.access.keys import Keyring
 from service.access.rates import Rates
 from service.access.tickets import Tickets
-from service.compute.durable import DurableQueue
+from service.compute.durable import ONLY_EXECUTOR, DurableQueue
 from service.compute.pool import Pool, ProcessExecutor
 from service.compute.processes import JobProcesses
 from service.compute.worker import Task, Warm
@@ -46,22 +47,27 @@ from service.routes.requests import Observed, RequestIds
 from service.routes.services import Services
 from service.runs import child, predictions
 from service.runs import onnx_kernels as onnx_work
+from service.runs.chores import Chore
 from service.runs.kernels import Kernels
 from service.runs.kinds import KINDS, JobKind
 from service.runs.manager import Backend, Jobs
+from service.runs.neighbours import Neighbours, new_name
 from service.runs.notify import Notifier
 from service.runs.onnx_kernels import OnnxKernels
 from service.runs.predictions import Predictions
 from service.runs.supervise import Policy, Supervisor
 from service.settings import Settings
-from service.store.database import connect
+from service.store.database import connect, is_shared, with_patience
 from service.store.files import Files
 from service.store.jobs import JobStore
+from service.store.processes import ProcessStore
 from service.store.schema import migrate
+from service.store.signals import Alone, PostgresSignals
 from service.web.headers import StrictHeaders
 
 VERSION = importlib.metadata.version("ntkengine")
 LEAST_FREE_BYTES = 100 * 2**20
+EXPIRY_SECONDS = 3600.0
 
 DESCRIPTION = """Neural tangent kernels, finite and infinite, and real training to compare them with.
 
@@ -144,17 +150,31 @@ class Parts:
 
     def __init__(self, settings: Settings, work: Work, metrics: Metrics) -> None:
         self._settings = settings
-        self._lock = Lock(settings.data_dir)
-        self._engine = connect(settings.resolved_database_url)
-        self._pool = Pool(work.warm, settings.warm_processes, settings.resolved_job_bytes)
+        self._lock = lock_of(settings)
+        url = with_patience(settings.resolved_database_url)
+        several = is_shared(url)
+        self._engine = connect(url, settings.database_connections)
+        self._pool = Pool(
+            work.warm, settings.warm_processes if settings.work else 0, settings.resolved_job_bytes
+        )
         self._executor = ProcessExecutor(self._pool, settings.warm_processes, settings.kernel_seconds)
         self._processes = JobProcesses(self._pool)
-        self.notifier = Notifier()
+        self.notifier = Notifier(PostgresSignals(self._engine) if several else Alone())
         store, files = JobStore(self._engine), Files(settings.data_dir.resolve() / "runs")
-        policy = Policy(settings.segment_seconds, settings.crashes_allowed)
+        policy = Policy(settings.segment_seconds, settings.crashes_allowed, settings.job_seconds)
         supervisor = Supervisor(store, files, self._processes, self.notifier, work.kinds, policy)
-        self._queue = DurableQueue(settings.resolved_database_url, supervisor, settings.concurrent_runs)
+        name = new_name() if several else ONLY_EXECUTOR
+        takes = settings.concurrent_runs if settings.work else 0
+        self._queue = DurableQueue(url, supervisor, takes, name, settings.database_connections)
         self._backend = Backend(store, files, self._queue, self._processes, self.notifier, settings)
+        self._chores: list[Chore] = []
+        self._neighbours: Neighbours | None = None
+        if several:
+            known, lease = ProcessStore(self._engine), settings.lease_seconds
+            self._neighbours = Neighbours(name, known, store, self._queue, self._processes, lease)
+            self._chores.append(Chore(self._neighbours.round, self._neighbours.seconds))
+        if settings.keep_days is not None:
+            self._chores.append(Chore(partial(self._backend.expire, settings.keep_days), EXPIRY_SECONDS))
         self._jobs = {kind.name: Jobs(kind, self._backend) for kind in work.kinds}
         self._kernels = Kernels(self._executor, work.kernel, settings)
         self._predictions = Predictions(self._executor, work.predict, settings)
@@ -166,7 +186,10 @@ class Parts:
         schema_version = migrate(self._engine)
         self._pool.start()
         self._queue.start()
+        self.notifier.start(self._processes.kill)
         self._backend.recover()
+        for chore in self._chores:
+            chore.start()
         return Services(
             settings=self._settings,
             jobs=self._jobs,
@@ -180,10 +203,15 @@ class Parts:
 
     def stop(self) -> None:
         """End all processes; runs stay where they are."""
+        for chore in self._chores:
+            chore.stop()
         self._processes.close()
         self._pool.close()
         self._executor.shutdown()
         self._queue.stop()
+        if self._neighbours is not None:
+            self._neighbours.leave()
+        self.notifier.stop()
         self._engine.dispose()
         self._lock.release()
 
@@ -191,7 +219,7 @@ class Parts:
         return {
             "database": _check(self._database_answers),
             "disk": _check(self._disk_has_room),
-            "workers": _check(lambda: self._pool.live() > 0),
+            "workers": _check(lambda: not self._settings.work or self._pool.live() > 0),
         }
 
     def _database_answers(self) -> bool:
@@ -209,11 +237,17 @@ def _check(holds: Callable[[], bool]) -> str:
         return type(error).__name__
 
 
+def lock_of(settings: Settings) -> Lock:
+    """The lock on the data directory: processes may share it where they share a database, too."""
+    return Lock(settings.data_dir, shared=is_shared(settings.resolved_database_url))
+
+
 class Lock:
     """Keeps a second server off the same data directory: both would take up the same runs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, shared: bool = False) -> None:
         self._path = directory / "server.lock"
+        self._how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         self._file: IO[str] | None = None
 
     def take(self) -> None:
@@ -225,11 +259,12 @@ class Lock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         file = self._path.open("w")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, self._how | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
             raise RuntimeError(
-                f"another server uses {self._path.parent}: stop it, or set NTK_DATA_DIR"
+                f"another server uses {self._path.parent}: stop it, set NTK_DATA_DIR, or have both share "
+                "a PostgreSQL database by NTK_DATABASE_URL"
             ) from None
         self._file = file
 

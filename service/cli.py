@@ -56,12 +56,12 @@ def serve(
     settings = settings_from(host=host, port=port, data_dir=data_dir)
     listener = listen(settings.host, settings.port)
 
-    from service.app import Lock, create_app
+    from service.app import create_app, lock_of
     from service.serving import TooOpen, check_exposure, server_of
 
     try:
         check_exposure(settings, listener)
-        lock = Lock(settings.data_dir)
+        lock = lock_of(settings)
         lock.take()  # to know now; the application takes it again when it starts
         lock.release()
         server = server_of(create_app(settings), settings)

@@ -43,7 +43,14 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     """Where the database, array files and checkpoints are kept."""
     database_url: str | None = None
-    """SQLAlchemy URL of the database; the default is an SQLite file in `data_dir`."""
+    """SQLAlchemy URL of the database, `postgresql://...` where several processes share it; the default is an
+    SQLite file in `data_dir`, for one process."""
+    database_connections: Count = 10
+    """Most connections of one process to PostgreSQL; the job layer has as many, and signals two."""
+    work: bool = True
+    """Whether this process computes; one that does not leaves jobs to others that share its database."""
+    lease_seconds: Seconds = 15.0
+    """How long a process that shares the database may be silent before others take up its jobs."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -77,6 +84,10 @@ class Settings(BaseSettings):
     """Wall time between two commits of a run, and so the most work that a crash can cost."""
     crashes_allowed: Count = 3
     """Crashes of its process after which a job has failed."""
+    job_seconds: Seconds | None = None
+    """Wall time, from its start on, after which a job has failed; by default any."""
+    keep_days: Annotated[float, Field(gt=0)] | None = None
+    """Days after which a job that has ended is deleted, with all it recorded; by default never."""
     job_memory_bytes: Annotated[int, Field(ge=64 * 2**20)] = 2**30
     """Memory that the tiles of a large kernel may use, beside its inputs and the program."""
     job_threads: Count = 1

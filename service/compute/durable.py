@@ -4,33 +4,50 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
 logger = logging.getLogger(__name__)
 
 QUEUE = "runs"
-# Recovery looks for workflows of the same version and executor; jobs outlive both, so both are fixed.
+# Recovery looks for workflows of the same version and executor. Jobs outlive both: the version is fixed, and
+# so is the executor where there is only one.
 APPLICATION_VERSION = "1"
-EXECUTOR = "local"
-UNFINISHED = {"ENQUEUED", "PENDING", "DELAYED"}
+ONLY_EXECUTOR = "local"
+UNFINISHED = ("ENQUEUED", "PENDING", "DELAYED")
 
 
 class DurableQueue:
     """Calls `job(id)` for each submitted id, some at a time; after a crash again, until it has returned once.
 
     The job keeps its own progress: called again, it goes on where it was.
+
+    Args:
+        url: the database.
+        job: what to call; in the process that takes the job from the queue.
+        concurrency: how many jobs each process takes at a time; 0: this one takes none. It is kept in the
+            database, so that of several processes the one that started last says it for all.
+        executor: the name of this process, for those who take over from it.
+        connections: the most that PostgreSQL is asked for.
     """
 
-    def __init__(self, url: str, job: Callable[[str], None], concurrency: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        job: Callable[[str], None],
+        concurrency: int,
+        executor: str = ONLY_EXECUTOR,
+        connections: int = 10,
+    ) -> None:
         self._job = job
         self._concurrency = concurrency
         self._config: DBOSConfig = {
             "name": "ntkengine",
             "system_database_url": url,
+            "sys_db_pool_size": connections,
             "application_version": APPLICATION_VERSION,
-            "executor_id": EXECUTOR,
+            "executor_id": executor,
             "serializer": DBOSPortableJSONSerializer(),
             "log_level": "WARNING",
         }
@@ -44,13 +61,13 @@ class DurableQueue:
             self._job(job_id)
 
         self._workflow = workflow
-        DBOS.listen_queues([QUEUE])
+        DBOS.listen_queues([QUEUE] if self._concurrency else [])
         DBOS.launch()
         DBOS.register_queue(
             QUEUE,
-            worker_concurrency=self._concurrency,
+            worker_concurrency=self._concurrency or 1,
             polling_interval_sec=0.1,
-            on_conflict="always_update",
+            on_conflict="always_update" if self._concurrency else "never_update",
         )
 
     def submit(self, job_id: str) -> None:
@@ -67,12 +84,29 @@ class DurableQueue:
             DBOS.delete_workflow(job_id)
         self.submit(job_id)
 
+    def ensure_all(self, job_ids: Sequence[str]) -> None:
+        """`ensure` each of them, looking only once for those that need nothing."""
+        unfinished = DBOS.list_workflows(status=list(UNFINISHED), load_input=False, load_output=False)
+        known = {workflow.workflow_id for workflow in unfinished}
+        for job_id in job_ids:
+            if job_id not in known:
+                self.ensure(job_id)
+
+    def take_over(self, executor: str) -> None:
+        """Queue again what the process of this name had taken. Should it live, what it says is ignored."""
+        taken = DBOS.list_workflows(
+            status="PENDING", executor_id=executor, load_input=False, load_output=False
+        )
+        if taken:
+            logger.warning("%d jobs of %s are taken over", len(taken), executor)
+            DBOS.resume_workflows([workflow.workflow_id for workflow in taken], queue_name=QUEUE)
+
     def _status(self, job_id: str) -> str | None:
         found = DBOS.get_workflow_status(job_id)
         return None if found is None else found.status
 
     def forget(self, job_id: str) -> None:
-        """Remove the job. One that runs here must have been stopped; it is given a moment to say so."""
+        """Remove the job. One that runs must have been stopped; it is given a moment to say so."""
         deadline = time.monotonic() + 2
         while self._status(job_id) == "PENDING" and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -24,7 +24,17 @@ class JobProcesses:
         self._pool = pool
         self._workers: dict[str, Worker] = {}
         self._changed = threading.Condition()
-        self.closing = False
+        self._closing = threading.Event()
+
+    @property
+    def closing(self) -> bool:
+        """Whether no job will be computed here any more."""
+        return self._closing.is_set()
+
+    def jobs(self) -> list[str]:
+        """Those that compute here."""
+        with self._changed:
+            return list(self._workers)
 
     @contextmanager
     def process(self, job_id: str) -> Iterator[Worker]:
@@ -46,8 +56,25 @@ class JobProcesses:
         finally:
             worker.close()
             with self._changed:
-                self._workers.pop(job_id, None)
+                if self._workers.get(job_id) is worker:  # or a later attempt has begun here already
+                    del self._workers[job_id]
                 self._changed.notify_all()
+
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        Raises:
+            ShuttingDown: the server stops.
+        """
+        if self._closing.wait(seconds):
+            raise ShuttingDown
+
+    def kill(self, job_id: str) -> None:
+        """Kill the job's process, if it has one here."""
+        with self._changed:
+            worker = self._workers.get(job_id)
+            if worker is not None:
+                worker.kill()
 
     def stop(self, job_id: str) -> None:
         """Kill the job's process, if it has one here, and wait until it has been let go."""
@@ -59,7 +86,7 @@ class JobProcesses:
 
     def close(self) -> None:
         """Kill the processes of all jobs; the jobs stay as they are."""
-        self.closing = True
+        self._closing.set()
         with self._changed:
             for worker in self._workers.values():
                 worker.kill()

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def now() -> str:
     """The time as RFC 3339 UTC; of fixed length, so that text sorts as time does."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return _text(datetime.now(UTC))
+
+
+def days_ago(days: float) -> str:
+    """The time that many days ago, in the same form."""
+    return _text(datetime.now(UTC) - timedelta(days=days))
+
+
+def seconds_since(moment: str) -> float:
+    """How long ago `moment`, a time in this form, was; negative if the clock was set back since."""
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -21,16 +21,17 @@ from service.compute.durable import DurableQueue
 from service.compute.processes import JobProcesses
 from service.encoding import dumps
 from service.errors import Offence, ServiceError
-from service.runs.clock import now
+from service.runs.clock import days_ago, now
 from service.runs.events import FINAL_KINDS, Cancelled
 from service.runs.kinds import JobKind
 from service.runs.notify import Notifier
-from service.runs.states import ACTIVE, Status, sources
+from service.runs.states import ACTIVE, ENDED, Status, sources
 from service.settings import Settings
 from service.store.files import Files, JobFiles
 from service.store.jobs import ContentTaken, JobStore, KeyTaken, Order, Row, Series, StoredEvent, TooMany
 
 EVENTS_AT_ONCE = 500
+AT_ONCE = 100
 TRY_AGAIN_SECONDS = 5  # nobody knows when one of the owner's jobs will end
 RESERVED_BYTES = 100 * 2**20  # of the disk, for the database and what else is going on
 
@@ -64,8 +65,22 @@ class Backend:
 
     def recover(self) -> None:
         """Make sure that each job that has not ended is, or will be, worked on."""
-        for job_id in self.store.ids_with_status(ACTIVE):
-            self.queue.ensure(job_id)
+        self.queue.ensure_all(self.store.ids_with_status(ACTIVE))
+
+    def forget(self, job_id: str) -> None:
+        """Stop computing the job, and remove all of it."""
+        self.processes.stop(job_id)
+        self.notifier.stop_elsewhere(job_id)
+        self.queue.forget(job_id)
+        self.files.of(job_id).delete()
+        self.store.delete(job_id)  # last: until then it can be asked again to be removed
+        self.notifier.notify(job_id)
+
+    def expire(self, days: float) -> None:
+        """Remove the jobs that ended so many days ago."""
+        while old := self.store.ended_before(days_ago(days), ENDED, AT_ONCE):
+            for job_id in old:
+                self.forget(job_id)
 
 
 class Jobs:
@@ -251,6 +266,7 @@ class Jobs:
         if cancelled:
             self._notifier.notify(job_id)
             self._processes.stop(job_id)
+            self._notifier.stop_elsewhere(job_id)
         return cancelled
 
     def delete(self, job_id: str) -> None:
@@ -261,11 +277,7 @@ class Jobs:
         """
         self.get(job_id)
         self._cancel(job_id)
-        self._processes.stop(job_id)
-        self._queue.forget(job_id)
-        self._store.delete(job_id)
-        self._files.of(job_id).delete()
-        self._notifier.notify(job_id)
+        self._backend.forget(job_id)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -51,6 +51,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
 }
 
 ACTIVE = [status for status in Status if not status.is_final]
+ENDED = [status for status in Status if status.is_final]
 
 
 def sources(target: Status) -> list[Status]:

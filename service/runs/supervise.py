@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.compute.processes import JobProcesses, ShuttingDown
 from service.compute.worker import TaskFailed, Worker, WorkerDied
 from service.encoding import Message, dumps
 from service.errors import from_parts
-from service.runs.clock import now
+from service.runs.clock import now, seconds_since
 from service.runs.events import Event, Failed, Finished, JobError, Progress, Started
 from service.runs.kinds import JobKind
 from service.runs.notify import Notifier
-from service.runs.states import Status, sources
+from service.runs.states import ACTIVE, Status, sources
+from service.store.database import TRANSIENT
 from service.store.files import Files
 from service.store.jobs import Checkpoint, JobStore, NewEvent, Row
 
@@ -28,10 +31,18 @@ logger = logging.getLogger(__name__)
 # The newest and, should that be damaged, the one before.
 KEPT_CHECKPOINTS = 2
 PLACE = ("step", "time")
+RETRY_SECONDS = 0.5
 
 
 class Overtaken(Exception):
     """The job is no longer ours to change: cancelled, deleted, or driven by someone else."""
+
+
+class Turn(NamedTuple):
+    """The right to change a job; it is lost to whoever takes a later one."""
+
+    job_id: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class Policy:
 
     segment_seconds: float
     crashes_allowed: int
+    job_seconds: float | None = None
 
 
 class Supervisor:
@@ -63,46 +75,68 @@ class Supervisor:
         self._policy = policy
 
     def __call__(self, job_id: str) -> None:
-        """Return when the job has ended."""
+        """Return when the job has ended, or somebody else has taken it over.
+
+        Raises:
+            ShuttingDown: the server stops.
+        """
+        while True:
+            try:
+                return self._drive_to_end(job_id)
+            except Overtaken:
+                return None
+            except TRANSIENT as error:
+                # Whether the last change was made is for the database to say: begin again from there.
+                logger.warning("job %s waits for the database: %s", job_id, error)
+                self._processes.pause(RETRY_SECONDS)
+
+    def _drive_to_end(self, job_id: str) -> None:
+        number = self._store.take_turn(job_id, ACTIVE)
+        if number is None:
+            raise Overtaken
+        turn = Turn(job_id, number)
         try:
-            self._begin(job_id)
+            self._begin(turn)
             while self._get(job_id)["status"] == Status.RUNNING:
-                self._attempt(job_id)
-        except Overtaken:
-            return
+                self._attempt(turn)
+        except (Overtaken, *TRANSIENT):
+            raise
         except Exception:
             logger.exception("job %s cannot be driven", job_id)
-            with suppress(Overtaken):
-                self._fail(
-                    job_id, JobError(category="internal", detail="The service failed to drive the job.")
-                )
+            self._fail(turn, JobError(category="internal", detail="The service failed to drive the job."))
 
-    def _begin(self, job_id: str) -> None:
-        job = self._get(job_id)
+    def _begin(self, turn: Turn) -> None:
+        job = self._get(turn.job_id)
         if job["status"] == Status.QUEUED:
             changes = {"status": Status.RUNNING, "started_at": now()}
-            self._enter(job_id, Status.RUNNING, changes, Started(**json.loads(job["facts"])))
+            self._enter(turn, Status.RUNNING, changes, Started(**json.loads(job["facts"])))
 
-    def _attempt(self, job_id: str) -> None:
+    def _attempt(self, turn: Turn) -> None:
+        limit = TimeLimit(self._policy.job_seconds, self._get(turn.job_id)["started_at"])
         try:
-            with self._processes.process(job_id) as worker:
-                self._drive(job_id, worker)
+            with self._processes.process(turn.job_id) as worker, limit.on(worker):
+                self._drive(turn, worker)
         except WorkerDied as death:
             if self._processes.closing:
                 raise ShuttingDown from None
-            self._crashed(job_id, str(death))
+            if limit.reached:
+                detail = f"It took longer than {limit.seconds:g} seconds, and a job may not."
+                self._fail(turn, JobError(category="too-costly", detail=detail, hint="Ask for less."))
+            else:
+                self._crashed(turn, str(death))
         except TaskFailed as failure:
             known = from_parts(failure.parts)
             where = known.offences[0].pointer if known.offences else None
             error = JobError(category=known.kind, detail=known.detail, pointer=where, hint=known.hint)
-            self._fail(job_id, error)
+            self._fail(turn, error)
 
-    def _drive(self, job_id: str, worker: Worker) -> None:
+    def _drive(self, turn: Turn, worker: Worker) -> None:
         """Compute from the newest intact checkpoint on.
 
         That is deterministic, so points that were committed after that checkpoint come again: they are
         dropped.
         """
+        job_id = turn.job_id
         job = self._get(job_id)  # read after the process is known: from here on, a cancel finds and kills it
         if job["status"] != Status.RUNNING:
             raise Overtaken
@@ -121,7 +155,7 @@ class Supervisor:
             if points:
                 place = {name: points[-1][name] for name in PLACE}
             reached = {**place, "seconds_left": estimate(told["progress"])}
-            self._commit(job_id, segment, told, points, reached)
+            self._commit(turn, segment, told, points, reached)
             if told["checkpoint"] is not None:
                 recent.append(told["checkpoint"])
             while len(recent) > KEPT_CHECKPOINTS:
@@ -144,7 +178,7 @@ class Supervisor:
             }
         )
 
-    def _commit(self, job_id: str, segment: int, told: Row, points: Sequence[Any], reached: Row) -> None:
+    def _commit(self, turn: Turn, segment: int, told: Row, points: Sequence[Any], reached: Row) -> None:
         """One segment, durably and at once: its points, its progress, its checkpoint, perhaps the end."""
         counts = told.get("counts")
         changes: dict[str, Any] = {**reached, "segment": segment + 1, "progress": told["progress"]}
@@ -158,38 +192,39 @@ class Supervisor:
             end = Finished(outcome=told["outcome"], detail=told["detail"], result=told.get("result"))
             new.append(end.to_store())
         fence: dict[str, list[Any]] = {"status": [Status.RUNNING], "segment": [segment]}
-        self._advance(job_id, fence, changes, new, told["checkpoint"])
+        self._advance(turn, fence, changes, new, told["checkpoint"])
 
-    def _crashed(self, job_id: str, how: str) -> None:
-        job = self._get(job_id)
+    def _crashed(self, turn: Turn, how: str) -> None:
+        job = self._get(turn.job_id)
         crashes = job["crashes"] + 1
-        self._advance(job_id, {"status": [Status.RUNNING]}, {"crashes": crashes}, [])
-        told = (job["kind"], job_id, how, job["segment"], crashes)
+        self._advance(turn, {"status": [Status.RUNNING]}, {"crashes": crashes}, [])
+        told = (job["kind"], turn.job_id, how, job["segment"], crashes)
         logger.warning("%s %s: process %s in segment %d (crash %d)", *told)
         if crashes >= self._policy.crashes_allowed:
             detail = f"Its process was {how} in segment {job['segment']}, its crash {crashes} of {crashes}."
             hint = "It may need more memory than there is; ask for a smaller network or record less."
-            self._fail(job_id, JobError(category="worker-died", detail=detail, hint=hint))
+            self._fail(turn, JobError(category="worker-died", detail=detail, hint=hint))
 
-    def _fail(self, job_id: str, error: JobError) -> None:
+    def _fail(self, turn: Turn, error: JobError) -> None:
         end = {"status": Status.FAILED, "error": error.model_dump_json(), "ended_at": now()}
         changes = {**end, "content": None}  # asked for again, it is tried again
-        self._enter(job_id, Status.FAILED, changes, Failed(error=error))
+        self._enter(turn, Status.FAILED, changes, Failed(error=error))
 
-    def _enter(self, job_id: str, status: Status, changes: Row, event: Event) -> None:
-        self._advance(job_id, {"status": sources(status)}, changes, [event.to_store()])
+    def _enter(self, turn: Turn, status: Status, changes: Row, event: Event) -> None:
+        self._advance(turn, {"status": sources(status)}, changes, [event.to_store()])
 
     def _advance(
         self,
-        job_id: str,
+        turn: Turn,
         expect: Mapping[str, Sequence[Any]],
         changes: Row,
         new: Sequence[NewEvent],
         checkpoint: str | None = None,
     ) -> None:
         """Write, then wake the readers: what they are told can no longer be lost."""
-        keep = KEPT_CHECKPOINTS
-        if not self._store.advance(job_id, expect, changes, new, at=now(), checkpoint=checkpoint, keep=keep):
+        job_id, keep = turn.job_id, KEPT_CHECKPOINTS
+        fence = {**expect, "turn": [turn.number]}
+        if not self._store.advance(job_id, fence, changes, new, at=now(), checkpoint=checkpoint, keep=keep):
             raise Overtaken
         self._notifier.notify(job_id)
 
@@ -211,3 +246,31 @@ class TimeLeft:
         """Seconds until the fraction is 1, if it moves at all."""
         moved = fraction - self._first
         return None if moved <= 0 else (1 - fraction) * (time.monotonic() - self._begin) / moved
+
+
+class TimeLimit:
+    """The most wall time that a job may take, from its start on, waiting for crashed machines included."""
+
+    def __init__(self, seconds: float | None, started_at: str) -> None:
+        self.seconds = math.inf if seconds is None else seconds
+        self.reached = False
+        self._left = max(0.0, self.seconds - seconds_since(started_at))
+
+    @contextmanager
+    def on(self, worker: Worker) -> Iterator[None]:
+        """Kill the worker when the time is over."""
+
+        def end() -> None:
+            self.reached = True
+            worker.kill()
+
+        if self._left == math.inf:
+            yield
+            return
+        timer = threading.Timer(self._left, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()

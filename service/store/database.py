@@ -1,4 +1,4 @@
-"""The engine on the database: SQLite set up for durable concurrent use, others as they are."""
+"""The engine on the database: SQLite set up for durable concurrent use, PostgreSQL for many processes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,45 @@ import sqlalchemy as sa
 
 READ_ONLY = "ntk_read_only"
 
+# The database is away, restarts, or is out of something: to be tried again. Not what a statement did wrong.
+TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
 
-def connect(url: str) -> sa.Engine:
-    """An engine on `url`; on SQLite with write-ahead log, full synchronisation and honest transactions."""
-    engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _configure_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
+# After how long a connection counts as lost when the network says nothing; seconds, but for the last.
+PATIENCE = {
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+
+
+def is_shared(url: str) -> bool:
+    """Whether several processes may work on the database at `url`."""
+    return sa.make_url(url).get_backend_name() == "postgresql"
+
+
+def with_patience(url: str) -> str:
+    """The same database; on PostgreSQL with limits on how long a lost connection is waited for."""
+    found = sa.make_url(url)
+    if found.get_backend_name() != "postgresql":
+        return url
+    patient = found.set(drivername="postgresql+psycopg", query={**PATIENCE, **found.query})
+    return patient.render_as_string(hide_password=False)
+
+
+def connect(url: str, connections: int = 10) -> sa.Engine:
+    """An engine on `url`; on SQLite with write-ahead log, full synchronisation and honest transactions.
+
+    Args:
+        url: of an SQLite file or a PostgreSQL database.
+        connections: the most that PostgreSQL is asked for.
+    """
+    if is_shared(url):
+        return sa.create_engine(with_patience(url), pool_pre_ping=True, pool_size=connections, max_overflow=0)
+    engine = sa.create_engine(url)
+    sa.event.listen(engine, "connect", _configure_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 

@@ -164,6 +164,23 @@ class JobStore:
         with self._read.connect() as connection:
             return list(connection.scalars(query))
 
+    def take_turn(self, job_id: str, statuses: Sequence[str]) -> int | None:
+        """The number of a new turn at a job in one of these states, None if it is in none.
+
+        Who has an earlier turn can no longer change the job.
+        """
+        mine = (jobs.c.id == job_id, jobs.c.status.in_(statuses))
+        update = sa.update(jobs).where(*mine).values(turn=jobs.c.turn + 1).returning(jobs.c.turn)
+        with self._write.begin() as connection:
+            number: int | None = connection.scalar(update)
+        return number
+
+    def ended_before(self, moment: str, statuses: Sequence[str], limit: int) -> list[str]:
+        """At most `limit` jobs in these final states that ended before `moment`."""
+        query = sa.select(jobs.c.id).where(jobs.c.status.in_(statuses), jobs.c.ended_at < moment)
+        with self._read.connect() as connection:
+            return list(connection.scalars(query.limit(limit)))
+
     def advance(
         self,
         job_id: str,

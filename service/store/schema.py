@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text
 from sqlalchemy.schema import CreateColumn
 
 metadata = MetaData()
@@ -40,6 +40,8 @@ jobs = Table(
     Column("seconds_left", Float),
     Column("counts", Text),
     Column("crashes", Integer, nullable=False, default=0),
+    # Counts the processes that took it up, one after another. The other fence: only the last one may write.
+    Column("turn", Integer, nullable=False, default=0, server_default="0"),
     Index("jobs_by_age", "kind", "created_at", "id"),
     Index("jobs_by_owner", "owner", "kind", "created_at", "id"),
     Index("jobs_by_content", "content", unique=True),
@@ -90,6 +92,16 @@ idempotency_keys = Table(
     Column("job_id", Text, nullable=False, index=True),
 )
 
+# The processes that share this database. Each counts on while it lives, the others watch.
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("beat", BigInteger, nullable=False),
+    Column("seen_at", Text, nullable=False),
+    Column("left", Boolean, nullable=False),
+)
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 OWNED_BY_A_JOB = (events, quantities, checkpoints, idempotency_keys)
@@ -98,9 +110,7 @@ Migration = Callable[[sa.Connection], None]
 
 
 def runs_become_jobs(connection: sa.Connection) -> None:
-    """Version 2: the table of runs holds jobs of every kind. A new database has them already."""
-    if not sa.inspect(connection).has_table("runs"):
-        return
+    """Version 2: the table of runs holds jobs of every kind."""
     connection.execute(sa.text("ALTER TABLE runs RENAME TO jobs"))
     connection.execute(sa.text("DROP INDEX runs_by_age"))
     for table in OWNED_BY_A_JOB:
@@ -112,11 +122,15 @@ def runs_become_jobs(connection: sa.Connection) -> None:
 
 def jobs_have_owners(connection: sa.Connection) -> None:
     """Version 3: jobs belong to keys, and so do idempotency keys: `owner:key`, here of nobody."""
-    if any(column["name"] == "owner" for column in sa.inspect(connection).get_columns("jobs")):
-        return
     _add_column(connection, jobs.c.owner)
     _add_indexes(connection, "jobs_by_owner")
     connection.execute(sa.text("UPDATE idempotency_keys SET key = ':' || key"))
+
+
+def processes_are_several(connection: sa.Connection) -> None:
+    """Version 4: who computes a job may change, and those who do know of each other."""
+    _add_column(connection, jobs.c.turn)
+    processes.create(connection)
 
 
 def _add_column(connection: sa.Connection, column: Column[Any]) -> None:
@@ -130,9 +144,11 @@ def _add_indexes(connection: sa.Connection, *names: str) -> None:
             index.create(connection)
 
 
-# Migration i leads from version i to i + 1. The first makes today's tables; the others bring older databases
-# there, and find nothing to do in a new one. One that has been released is never edited: add one.
-MIGRATIONS: Sequence[Migration] = (metadata.create_all, runs_become_jobs, jobs_have_owners)
+# They bring older databases from version 1 on to today's tables, one version each; a new database begins with
+# today's. One that has been released is never edited: add one.
+MIGRATIONS: Sequence[Migration] = (runs_become_jobs, jobs_have_owners, processes_are_several)
+VERSION = 1 + len(MIGRATIONS)
+MIGRATING = 7_236_001  # the lock's number means nothing
 
 
 class SchemaTooNew(RuntimeError):
@@ -146,13 +162,21 @@ def migrate(engine: sa.Engine) -> int:
         SchemaTooNew: the database is ahead of this program.
     """
     with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":  # SQLite's transactions exclude each other anyway
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATING)))
         schema_version.create(connection, checkfirst=True)
-        found = connection.scalar(sa.select(sa.func.max(schema_version.c.version))) or 0
-        if found > len(MIGRATIONS):
-            raise SchemaTooNew(
-                f"database has schema {found}, this program knows {len(MIGRATIONS)}: upgrade it"
-            )
-        for version, step in enumerate(MIGRATIONS[found:], start=found + 1):
-            step(connection)
-            connection.execute(sa.insert(schema_version).values(version=version))
-    return len(MIGRATIONS)
+        found = connection.scalar(sa.select(sa.func.max(schema_version.c.version)))
+        if found is None:
+            metadata.create_all(connection)
+        else:
+            _upgrade(connection, found)
+        if found != VERSION:
+            connection.execute(sa.insert(schema_version).values(version=VERSION))
+    return VERSION
+
+
+def _upgrade(connection: sa.Connection, found: int) -> None:
+    if found > VERSION:
+        raise SchemaTooNew(f"database has schema {found}, this program knows {VERSION}: upgrade it")
+    for step in MIGRATIONS[found - 1 :]:
+        step(connection)
