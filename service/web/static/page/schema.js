@@ -1,6 +1,5 @@
 // JSON schemas as descriptions of form controls, and values as specs. Nothing here knows of a page.
 
-const SCALARS = ["number", "integer", "string", "boolean"];
 const LEAST = 1e-30; // limits that only keep numbers finite are not worth telling
 const MOST = 1e12;
 
@@ -20,8 +19,10 @@ export function resolved(node, schemas) {
 const isData = (node) => node.anyOf?.some((each) => each.properties?.kind?.const === "npy" && each.title === "Npy")
   && node.anyOf.some((each) => each.title === "Numbers");
 const isUnion = (node) => node.discriminator !== undefined;
-const itemOf = (node, schemas) => resolved(node.items ?? {}, schemas);
-const isListOf = (test) => (node, schemas) => node.type === "array" && test(itemOf(node, schemas));
+const isListOf = (test) => (node, schemas) => node.type === "array" && test(itemsNode(node, schemas));
+
+/** The schema of a list's items. */
+export const itemsNode = (node, schemas) => resolved(node.items ?? {}, schemas);
 
 // The first that recognises a schema names its control.
 const CONTROLS = [
@@ -163,5 +164,3 @@ export function moved(errors, places) {
     return { ...error, pointer: here + error.pointer.slice(there.length) };
   });
 }
-
-export const isScalar = (node) => SCALARS.includes(node.type);

@@ -1,0 +1,74 @@
+// Beside a form: what it would cost, where it can be shared, and the same as programs.
+import { html, useEffect, useState } from "../page/html.js";
+import { post } from "../page/api.js";
+import { curl, engine, python } from "../page/code.js";
+import { Code, Copy } from "../components/copy.js";
+import { duration } from "../components/status.js";
+import { addressOf } from "./compose_form.js";
+
+const POWERS = ["", "thousand", "million", "billion", "trillion", "quadrillion"];
+
+/** A large count in words: "1.2 billion". */
+export function counted(number) {
+  const power = Math.min(POWERS.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, number)) / 3)));
+  return `${Number((number / 1000 ** power).toPrecision(2))} ${POWERS[power]}`.trim();
+}
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** Bytes in words: "1.2 GiB". */
+export function sized(bytes) {
+  const power = Math.min(UNITS.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, bytes)) / 10)));
+  return `${Number((bytes / 1024 ** power).toPrecision(3))} ${UNITS[power]}`;
+}
+
+/** What `POST /kernel/estimate` says of a KernelSpec; what is wrong with it goes to `onErrors`. */
+export function Cost({ spec, isSettled, onErrors }) {
+  const [estimate, keep] = useState(null);
+  const text = JSON.stringify(spec);
+  useEffect(() => {
+    if (!isSettled) return undefined;
+    let isStale = false;
+    const take = (found, errors) => {
+      if (isStale) return;
+      keep(found);
+      onErrors(errors);
+    };
+    post("/kernel/estimate", spec).then((found) => take(found, []), (error) => take(null, error.problem?.errors ?? []));
+    return () => { isStale = true; };
+  }, [text, isSettled]);
+  if (!estimate) return html`<p class="quiet cost">No estimate yet.</p>`;
+  const rows = [
+    ["Size", estimate.shape.join(" × ")], ["Time on one core", duration(estimate.seconds)],
+    ["Operations", counted(estimate.flops)], ["Memory", sized(estimate.bytes)],
+    ["On disk", estimate.disk_bytes ? sized(estimate.disk_bytes) : null],
+    ["Answered", estimate.answered], ["How", estimate.implementation.replaceAll("_", " ")],
+  ];
+  return html`
+    <h2>One kernel of it</h2>
+    <dl class="cost">${rows.filter(([, value]) => value).map(([name, value]) => html`
+      <div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
+}
+
+/** The address that opens this spec. */
+export const Share = ({ view, spec }) => html`
+  <p class="share"><${Copy} text=${`${location.origin}/${addressOf(view, spec)}`} label="Copy its address" /></p>`;
+
+const LANGUAGES = {
+  curl: (path, spec) => curl(location.origin, path, spec),
+  "Python, over HTTP": (path, spec) => python(location.origin, path, spec),
+  "Python, no server": engine,
+};
+
+/** The same request as programs. */
+export function Programs({ path, spec }) {
+  const [language, choose] = useState("curl");
+  return html`
+    <section class="programs" aria-label="As a program">
+      <div class="tabs" role="group" aria-label="Language">
+        ${Object.keys(LANGUAGES).map((each) => html`
+          <button type="button" class="button small" aria-pressed=${each === language} onClick=${() => choose(each)}>${each}</button>`)}
+      </div>
+      <${Code} label=${language} text=${LANGUAGES[language](path, spec)} />
+    </section>`;
+}
