@@ -46,11 +46,14 @@ class Members:
 
     def function(self, theta: Tensor, fixed: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Outputs (n, k) of the network with trained tensors theta (P,) and frozen tensors `fixed`."""
-        trained = self.network.trained()
-        parts = theta.split([p.numel() for p in trained.values()])
-        tensors = {name: part.view(p.shape) for (name, p), part in zip(trained.items(), parts, strict=True)}
-        outputs: Tensor = functional_call(self.network, {**tensors, **fixed}, (x,))
+        outputs: Tensor = functional_call(self.network, {**self.named(theta), **fixed}, (x,))
         return outputs
+
+    def named(self, theta: Tensor) -> dict[str, Tensor]:
+        """The numbers theta (P,) as tensors by name."""
+        trained = self.network.trained()
+        parts = torch.split(theta, [p.numel() for p in trained.values()])
+        return {name: part.view(p.shape) for (name, p), part in zip(trained.items(), parts, strict=True)}
 
     def rates_by_number(self) -> Tensor:
         """The factor on the learning rate of each number of theta (P,)."""

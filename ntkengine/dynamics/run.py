@@ -18,6 +18,7 @@ from ntkengine.dynamics.records import Record, Value
 from ntkengine.dynamics.segments import Checkpoint, Outcome, Point, Segment
 from ntkengine.dynamics.snapshot import Moment, Snapshot, Stack, State
 from ntkengine.dynamics.spec import RunSpec
+from ntkengine.dynamics.taylor import taylor
 from ntkengine.dynamics.trainers import Trainer
 from ntkengine.dynamics.trainers_flow import Flow
 from ntkengine.dynamics.trainers_steps import Steps
@@ -50,8 +51,17 @@ class Run:
         self._first_losses = state["first_losses"]
         trainer = TRAINERS[type(spec.training)]
         self._trainer = trainer(self._objective, spec.training, state, self._first_losses)
+        self._twins = self._taken_up_twins(state)
         self._memories = memories(state, len(self._members))
         self.outcome: Outcome | None = None
+
+    def _taken_up_twins(self, state: Checkpoint) -> list[Trainer]:
+        """The trainer of the linearized twin, if one is recorded: it stops where the network does."""
+        record, training = self._spec.linearized, replace(self._spec.training, stop=None)
+        if record is None:
+            return []
+        objective = taylor(self._objective, self._members.theta, record.order)
+        return [TRAINERS[type(training)](objective, training, under(TWIN, state), self._first_losses)]
 
     def _states_at_start(self) -> list[State]:
         """With a network of their own, so that those of the moment can be loaded beside them."""
@@ -66,10 +76,14 @@ class Run:
                 "the loss is not finite at the start", hint="scale inputs, targets or weights down"
             )
         counters = {"segment": 0, "next": 0, "last": -1.0}
-        return {name: np.asarray(value) for name, value in counters.items()} | {
-            **Trainer.fresh(self._members.theta),
-            "first_losses": losses,
-        }
+        fresh = Trainer.fresh(self._members.theta)
+        twin = fresh if self._spec.linearized else {}
+        return (
+            {name: np.asarray(value) for name, value in counters.items()}
+            | fresh
+            | below(TWIN, twin)
+            | {"first_losses": losses}
+        )
 
     def segment(self, seconds: float) -> Segment:
         """Go on for about that long, at least to the next step."""
@@ -92,23 +106,36 @@ class Run:
 
     def _detail(self) -> dict[str, Any]:
         outcomes = self._trainer.outcomes
-        several = {"outcomes": [str(outcome) for outcome in outcomes]} if len(outcomes) > 1 else {}
-        return self._trainer.detail() | several
+        detail = self._trainer.detail()
+        if len(outcomes) > 1:
+            detail["outcomes"] = [str(outcome) for outcome in outcomes]
+        for twin in self._twins:
+            detail["linearized"] = twin.detail()
+        return detail
 
     def _reach_next(self, deadline: float) -> list[Point]:
         """Move towards the next moment; the point there, or the last point where all members end before."""
         trainer, (target, records) = self._trainer, self._moments[self._next]
         trainer.advance(target, deadline)
+        if not self._reached(min(target, trainer.position) if trainer.over else target, deadline):
+            return []  # out of time
         if trainer.over and trainer.position <= target:
             self.outcome = joint(trainer.outcomes)
             missing = self._not_recorded_at(trainer.position)
             return [self._point(trainer.position, missing)] if missing else []
-        if trainer.position < target:
-            return []  # out of time
         self._next, self._last = self._next + 1, target
         if self._next == len(self._moments):
             self.outcome = joint(trainer.outcomes)
         return [self._point(target, records)]
+
+    def _reached(self, position: float, deadline: float) -> bool:
+        """Whether the members are there, and their twins too, which move behind them."""
+        if self._trainer.position < position:
+            return False
+        for twin in self._twins:
+            twin.stop_at(self._trainer.ended_at)
+            twin.advance(position, deadline)
+        return all(twin.over or twin.position >= position for twin in self._twins)
 
     def _not_recorded_at(self, position: float) -> list[Record]:
         """What has no value at this position, which is that of the newest point or beyond it."""
@@ -128,29 +155,50 @@ class Run:
     def _snapshots(self, position: float) -> list[Snapshot]:
         trainer = self._trainer
         now = Stack(self._objective, self._members, trainer.weights_at(position))
+        stacks = [Stack(twin.objective, self._members, twin.weights_at(position)) for twin in self._twins]
         moment = Moment(now, lambda x: trainer.slope_at(position, x))
         return [
-            Snapshot(moment, State(now, member), start, memory=memory)
+            Snapshot(
+                moment,
+                State(now, member),
+                start,
+                linearized=next((State(stack, member) for stack in stacks), None),
+                memory=memory,
+            )
             for member, (start, memory) in enumerate(zip(self._start, self._memories, strict=True))
         ]
 
     def _checkpoint(self) -> Checkpoint:
         counters = {"segment": self._index, "next": self._next, "last": self._last}
         pending = self._moments[self._next][0] if self._next < len(self._moments) else self._axis.end
+        state = self._trainer.state(pending)
+        # a twin may yet be asked for its weights where something is recorded, or where its member ends
+        twins = [twin.state(min(pending, self._trainer.position)) for twin in self._twins]
         return (
-            self._trainer.state(pending)
+            state
+            | {name: array for twin in twins for name, array in below(TWIN, twin).items()}
             | {name: np.asarray(value) for name, value in counters.items()}
             | {MEMORY + name: np.stack([each[name] for each in self._memories]) for name in self._memories[0]}
             | {"first_losses": self._first_losses}
         )
 
 
-MEMORY = "memory."  # what records remember, in a checkpoint
+MEMORY, TWIN = "memory.", "linearized."  # what records remember, and the twin's state, in a checkpoint
+
+
+def below(prefix: str, state: Checkpoint) -> Checkpoint:
+    """Arrays under longer names."""
+    return {prefix + name: array for name, array in state.items()}
+
+
+def under(prefix: str, state: Checkpoint) -> Checkpoint:
+    """The arrays whose names begin so, under the rest of them."""
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 def memories(state: Checkpoint, members: int) -> list[dict[str, np.ndarray]]:
     """What records remember of each member."""
-    kept = {name.removeprefix(MEMORY): array for name, array in state.items() if name.startswith(MEMORY)}
+    kept = under(MEMORY, state)
     return [{name: array[member] for name, array in kept.items()} for member in range(members)]
 
 

@@ -64,6 +64,10 @@ class State:
         """The network with these weights, until that of another member or moment is asked for."""
         return self.stack.members.loaded(self.member, self.theta)
 
+    def named(self, theta: Tensor) -> dict[str, Tensor]:
+        """Numbers (P,) in the order of the weights, as tensors by name."""
+        return self.stack.members.named(theta)
+
     def kernel(self, outputs: Outputs = "mean") -> Tensor:
         """The empirical NTK of the training inputs."""
         if outputs not in self._kernels:
@@ -102,7 +106,6 @@ class Moment:
 
     now: Stack
     slope: Callable[[Tensor], Tensor]
-    linearized: Stack | None = None
 
     @cached_property
     def measured_slopes(self) -> dict[str, Tensor]:

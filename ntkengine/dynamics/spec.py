@@ -11,7 +11,7 @@ from pydantic import Field
 from ntkengine.data import ArrayField, ArrayValue, NumbersField, inputs_shape, load, shape_of
 from ntkengine.dynamics.losses import Loss
 from ntkengine.dynamics.mean_field import MeanFieldFlow
-from ntkengine.dynamics.records import AnyRecord, LossRecord, OutputsRecord, Shapes, Value
+from ntkengine.dynamics.records import AnyRecord, LinearizedRecord, LossRecord, OutputsRecord, Shapes, Value
 from ntkengine.dynamics.training import Adam, GradientDescent, GradientFlow
 from ntkengine.empirical.implementation import parameter_count
 from ntkengine.errors import SpecError, located, pointer_of
@@ -99,8 +99,17 @@ class RunSpec:
     of such objects, one a member."""
 
     @property
+    def _one_weights(self) -> dict[str, Any] | None:
+        return self.weights if isinstance(self.weights, dict) else None
+
+    @property
     def _many_weights(self) -> tuple[dict[str, Any], ...] | None:
         return None if self.weights is None or isinstance(self.weights, dict) else self.weights
+
+    @property
+    def linearized(self) -> LinearizedRecord | None:
+        """The record for which a twin is trained beside the network, if there is one."""
+        return next((record for record in self.record if isinstance(record, LinearizedRecord)), None)
 
     @property
     def member_axis(self) -> bool:
@@ -111,7 +120,7 @@ class RunSpec:
         """Seed and weights of every member."""
         if self.seeds is not None:
             return [(seed, None) for seed in self.seeds]
-        return [(self.seed or 0, weights) for weights in self._many_weights or (self.weights,)]
+        return [(self.seed or 0, weights) for weights in self._many_weights or (self._one_weights,)]
 
     def joined(self, members: Sequence[dict[str, Value]]) -> dict[str, Value]:
         """What was recorded of the members, as it is kept: along an axis of members, where there is one."""
@@ -158,14 +167,13 @@ class RunSpec:
                 "seeds stand in place of seed and weights", pointer="/seeds", hint="give one of them"
             )
         if self._many_weights is None:
-            return check_start(site, self.seed, self.weights)
-        for index, weights in enumerate(self._many_weights):
+            check_start(site, self.seed, self._one_weights)
+        for index, weights in enumerate(self._many_weights or ()):
             try:
                 check_start(site, self.seed, weights)
             except SpecError as error:
                 error.pointer = f"/weights/{index}{(error.pointer or '').removeprefix('/weights')}"
                 raise
-        return None
 
     def _check_table(self, site: Site) -> None:
         """A table of learning rates that is for one optimiser does nothing good under another."""
@@ -212,7 +220,8 @@ class RunSpec:
         sizes = [record.size(Shapes(m, n, k, count)) for record in self.record]
         training = members * (20 * count + m * sum(leaf.out_shape[-1] or 0 for leaf in site.leaves()))
         kept = sum(size.kept * len(at) for size, at in zip(sizes, positions, strict=True))
-        gradients = self.training.evaluations(m)
+        twin = 0 if self.linearized is None else self.linearized.gradients()
+        gradients = (1 + twin) * self.training.evaluations(m)
         return {
             "points": len(set().union(*positions)),
             "flops": (6.0 * count * m * members + GRADIENT_OVERHEAD) * gradients,

@@ -32,6 +32,7 @@ class Trainer(ABC):
         self._below = -np.inf if stop is None else stop.loss_below
         self._above = DIVERGED * np.where(first == 0.0, 1.0, first)
         self.ended_at = state["ended_at"].copy()  # (S,), infinite while a member is running
+        self._until = np.full_like(self.ended_at, np.inf)
         self._outcomes = [str(outcome) for outcome in state["outcomes"]]
         for member in np.flatnonzero((first < self._below) & self.running):
             self._end(int(member), 0.0, Outcome.CONVERGED)
@@ -67,8 +68,19 @@ class Trainer(ABC):
         """Move to the position `to`, or past it; less far if the deadline passes or all members end."""
         while not self.over and self.position < to:
             self._step()
+            self._stop_members()
             if time.monotonic() > deadline:
                 return
+
+    @final
+    def stop_at(self, positions: np.ndarray) -> None:
+        """Stop each member at its position (S,), no earlier than those that were asked for."""
+        self._until = positions
+        self._stop_members()
+
+    def _stop_members(self) -> None:
+        for member in np.flatnonzero(self.running & (self._until <= self.position)):
+            self._stop_member(int(member), float(self._until[member]))
 
     @final
     def _end(self, member: int, position: float, outcome: Outcome) -> None:
@@ -82,6 +94,10 @@ class Trainer(ABC):
     @abstractmethod
     def _step(self) -> None:
         """Make one step, and end the members whose last it was."""
+
+    @abstractmethod
+    def _stop_member(self, member: int, position: float) -> None:
+        """End a member at a position that was reached by the last step."""
 
     @abstractmethod
     def weights_at(self, position: float) -> Tensor:

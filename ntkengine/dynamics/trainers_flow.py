@@ -88,9 +88,12 @@ class Flow(Trainer):
         if self.over:
             self.position = float(self.ended_at.max())
 
+    def _stop_member(self, member: int, position: float) -> None:
+        self._end_inside(member, position, Outcome.STOPPED)
+
     def _end_inside(self, member: int, position: float, outcome: Outcome) -> None:
         """End a member within the last step, and let the solver go on from there without moving it."""
-        weights = self._on_path(position)[member]
+        weights = self.weights_at(position)[member].numpy()
         self._solver.y.reshape(self._shape)[member] = weights
         self._solver.f.reshape(self._shape)[member] = 0.0
         self._end(member, position, outcome)
@@ -109,7 +112,7 @@ class Flow(Trainer):
         objective = self.objective.only(member)
 
         def excess(t: float) -> float:
-            theta = torch.from_numpy(self._on_path(t)[member].copy())
+            theta = self.weights_at(t)[member]
             return float(objective.losses(theta[None])) - self._below
 
         start, end = float(self._solver.t_old), float(self._solver.t)

@@ -133,6 +133,9 @@ class Steps(Trainer):
         for member in np.flatnonzero(self.running & (losses < self._below)):
             self._end(int(member), self.position, Outcome.CONVERGED)
 
+    def _stop_member(self, member: int, position: float) -> None:
+        self._end(member, position, Outcome.STOPPED)
+
     def _here(self) -> Gradient:
         if self._gradient is None:
             self._gradient = self.objective.gradient(self._theta, self._batches.rows(int(self.position)))

@@ -15,6 +15,7 @@ from ntkengine.dynamics.records.kernels import (
     LayerShareRecord,
     SpectrumRecord,
 )
+from ntkengine.dynamics.records.linearized import LinearizedRecord
 from ntkengine.dynamics.records.sharpness import SharpnessRecord
 from ntkengine.dynamics.records.weights import DisplacementRecord, PathRecord, WeightsRecord
 
@@ -33,6 +34,7 @@ AnyRecord = Annotated[
     | WeightsRecord
     | DisplacementRecord
     | SharpnessRecord
+    | LinearizedRecord
     | PathRecord,
     Field(discriminator="what"),
 ]
@@ -47,6 +49,7 @@ __all__ = [
     "KernelRecord",
     "KernelVelocityRecord",
     "LayerShareRecord",
+    "LinearizedRecord",
     "LossRecord",
     "OutputsRecord",
     "PathRecord",
