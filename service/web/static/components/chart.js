@@ -14,7 +14,7 @@ export const scheme = signal(0);
 dark.addEventListener("change", () => { scheme.value += 1; });
 
 /**
- * `series`: [{label, x, y, dash?, color?, width?, points?}]; `bands`: [{upper, lower}] indices of series;
+ * `series`: [{label, x, y, dash?, color? ("--s1"), width?, faint?, points?}]; `bands`: [{upper, lower}] indices of series;
  * `at`: signal with the x under the slider, or null; `onSelect`: called with an x that was clicked.
  */
 export function Chart({ title, note, height = 230, at, onSelect, ...chart }) {

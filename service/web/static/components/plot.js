@@ -38,8 +38,9 @@ function scale({ log, range }) {
 /** Times take the whole width. */
 const tight = (_plot, low, high) => (low == null ? [0, 1] : low === high ? [low, low + 1] : [low, high]);
 
-function line({ label, dash, color, width, points }, index) {
-  const stroke = color ? (color.startsWith("--") ? style(color) : color) : lineColor(index);
+function line({ label, dash, color, width, points, faint }, index) {
+  const full = color ? style(color) : lineColor(index);
+  const stroke = faint ? `color-mix(in srgb, ${full} 45%, transparent)` : full;
   const common = { label, stroke, dash: dash && [6, 4], spanGaps: true };
   return points
     ? { ...common, paths: () => null, points: { show: true, size: 9, fill: stroke } }

@@ -14,12 +14,13 @@ export function written(value, words = JSON_WORDS, indent = "", room = WIDTH) {
   const items = Array.isArray(value)
     ? value.map((item) => written(item, words, deeper, room))
     : entries(value).map(([key, item]) => `${JSON.stringify(key)}: ${written(item, words, deeper, room)}`);
-  const rows = isMatrix(value) || !Array.isArray(value) || value.some(isContainer) ? items : wrapped(items, room - deeper.length);
+  const rows = isOfNumbers(value) ? wrapped(items, room - deeper.length) : items;
   return `${open}\n${rows.map((row) => deeper + row).join(",\n")}\n${indent}${close}`;
 }
 
 const isContainer = (value) => value !== null && typeof value === "object";
-const isMatrix = (value) => Array.isArray(value) && Array.isArray(value[0]);
+const isOfNumbers = (value) => Array.isArray(value)
+  && value.every((item) => !isContainer(item) || (Array.isArray(item) && !item.some(isContainer)));
 const entries = (value) => Object.entries(value).filter(([, item]) => item !== undefined);
 
 function inline(value, words) {
@@ -66,7 +67,7 @@ const CALLS = {
   "/runs": `    run = client.run(spec)
     for event in run.events():
         if event.kind == "point":
-            print(event["time"], event["loss"])
+            print(event.members)
 `,
   "/kernel": `    print(client.kernel(**spec))
 `,

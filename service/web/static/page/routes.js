@@ -1,9 +1,11 @@
 // Which view stands at which address: #/name, #/name/<id>, each with ?query. One line a view.
 import { View as Gallery } from "../views/gallery.js";
+import { View as Runs } from "../views/runs.js";
 import { View as Compose } from "../views/compose.js";
 
 export const VIEWS = {
   "": { View: Gallery, title: "Experiments" },
+  runs: { View: Runs, title: "Runs" },
   compose: { View: Compose, title: "Compose" },
 };
 

@@ -1,0 +1,79 @@
+// A run, live: its progress, charts of all that it recorded, and one time for all of them.
+import { html, useComputed, useEffect, useMemo, useState } from "../page/html.js";
+import { get } from "../page/api.js";
+import { Watched } from "../page/run.js";
+import { show } from "../page/numbers.js";
+import { Chart } from "../components/chart.js";
+import { Loading } from "../components/empty.js";
+import { Problem } from "../components/problem.js";
+import { Status, ended } from "../components/status.js";
+import { Downloads } from "./run_downloads.js";
+import { Scrubber, clock } from "./run_time.js";
+import { chartsOf } from "./run_charts.js";
+import { panelsOf } from "./run_panels.js";
+
+export function RunView({ id, query }) {
+  const watched = useMemo(() => new Watched(id), [id]);
+  useEffect(() => {
+    watched.open();
+    return () => watched.close();
+  }, [watched]);
+  const error = watched.error.value;
+  const run = watched.run.value;
+  if (error) return html`<h1>A run</h1><${Problem} error=${error} retry=${() => watched.open()} />`;
+  if (!run) return html`<h1>A run</h1><${Loading} what="Loading the run" />`;
+  return html`<${Shown} watched=${watched} run=${run} query=${query} />`;
+}
+
+function Shown({ watched, run, query }) {
+  const { all } = watched.series.value;
+  const time = useMemo(() => clock(query, run.spec), [watched]);
+  const at = useComputed(() => time.chosen.value ?? time.last.value);
+  const longest = [...all.values()].reduce((best, each) => (each.time.length > best.length ? each.time : best), []);
+  useEffect(() => { time.last.value = longest.at(-1) ?? null; }, [longest.at(-1)]);
+  const charts = useMemo(() => chartsOf(all, run), [watched.series.value, run.spec]);
+  const x = { label: "time", log: time.log.value };
+  const choose = (value) => time.choose(value);
+  return html`
+    <${Title} run=${run} />
+    <${Status} job=${run} onGone=${() => { location.hash = "#/runs"; }} onChange=${() => watched.refresh()}>
+      <a class="button" href=${`#/compare?ids=${run.id}`}>Compare</a>
+    <//>
+    <${Connection} state=${watched.state.value} run=${run} />
+    ${longest.length > 0
+      ? html`<${Scrubber} times=${longest} time=${time} at=${at} />`
+      : !ended(run) && html`<${Loading} what=${run.status === "queued" ? "Waiting for a free process" : "Computing"} />`}
+    <div class="charts" data-points=${longest.length}>
+      ${charts.map((chart) => html`
+        <${Chart} key=${chart.title} ...${chart} x=${x} at=${at} onSelect=${choose} sync="time" />`)}
+      ${panelsOf(all, run).map(({ Panel, name }) => html`
+        <${Panel} key=${name} all=${all} run=${run} at=${at} version=${watched.series.value} />`)}
+    </div>
+    <${Downloads} run=${run} />`;
+}
+
+function Title({ run }) {
+  const [experiment, show_] = useState(null);
+  useEffect(() => {
+    if (run.experiment) get(`/experiments/${run.experiment}`).then(show_, () => {});
+  }, [run.experiment]);
+  return html`
+    <h1>${experiment?.title ?? "A run"}</h1>
+    <p class="quiet">${experiment?.shows} ${facts(run)}</p>`;
+}
+
+function facts({ spec, time_unit: unit, created_at: created }) {
+  const widths = spec.model.layers.map(({ width }) => width).filter(Boolean).join("-");
+  return `Widths ${widths}, ${spec.model.parameterization.kind.replace("_", " ")} parameterization, ` +
+    `${spec.training.kind.replace("_", " ")}, started ${new Date(created).toLocaleString()}. Time is ${
+      unit ? unit.split(";")[0] : "training time"}.`;
+}
+
+function Connection({ state, run }) {
+  const lost = state === "lost" && !ended(run);
+  return html`<div role="status" class=${lost ? "banner" : "unseen"}>${lost && html`
+    <strong>The connection is lost.</strong>
+    <p>What was recorded is kept. This page goes on by itself as soon as the service answers again.</p>`}</div>`;
+}
+
+export const timeText = (value) => `t = ${show(value)}`;
