@@ -27,8 +27,9 @@ export const STARTS = {
   mean_field: { t_end: 10 }, every: { steps: 10 }, at: { at: [0] }, student_t: { df: 5 },
 };
 
-const spoken = (name) => (/^[A-Z]_|^[a-z]_|^x|^y/.test(name) ? name : name.replaceAll("_", " "));
-export const capital = (text) => text[0].toUpperCase() + text.slice(1);
+const isSymbol = (name) => /^[A-Za-z](_|\d|$)/.test(name); // W_std, x1: as in formulas
+const spoken = (name) => (isSymbol(name) ? name : name.replaceAll("_", " "));
+const titled = (name) => (isSymbol(name) ? html`<code>${name}</code>` : name[0].toUpperCase() + spoken(name).slice(1));
 
 /** Prose with its `code`. */
 export const Prose = ({ text }) => text.split("`").map((part, i) => (i % 2 ? html`<code>${part}</code>` : part));
@@ -76,7 +77,7 @@ const written = (value) => (typeof value === "string" ? value : value == null ? 
 const Typed = (show, read, mode) => ({ form, node, pointer, value, named }) => {
   const [text, type] = useText(value, show, read);
   return html`<input ...${named} type="text" inputmode=${mode} value=${text} autocomplete="off" spellcheck="false"
-    placeholder=${node.default === undefined ? "" : show(node.default)}
+    placeholder=${node.default === undefined ? node.nullable ? "none" : "" : show(node.default)}
     onInput=${(event) => form.change(pointer, type(event.target.value))} />`;
 };
 
@@ -143,11 +144,12 @@ const WIDE = new Set(["union", "object", "list", "data", "json"]);
 const OWN_ERRORS = new Set(["union", "object", "list"]); // what is in them has fields of its own
 
 /** One field of a spec: label, control, what it means, what is wrong with it. */
-export function Field({ form, node, pointer, value, name, required }) {
+export function Field({ form, node, pointer, value, name, required, alone }) {
   const control = controlOf(node, form.schemas);
   const Control = CONTROLS[control];
   const errors = OWN_ERRORS.has(control) ? errorsAt(form.errors, pointer) : errorsWithin(form.errors, pointer);
-  const label = capital(spoken(name));
+  const label = titled(name);
+  const unseen = alone ? "unseen" : null; // its section has its name
   const named = {
     id: `field${pointer}`, "aria-describedby": `help${pointer} wrong${pointer}`,
     "aria-invalid": errors.length ? "true" : null,
@@ -156,8 +158,9 @@ export function Field({ form, node, pointer, value, name, required }) {
   const limits = limitsOf(node);
   return html`
     <div class=${`field of-${control} ${WIDE.has(control) ? "wide" : ""}`} data-pointer=${pointer}>
-      ${isGroup ? html`<span class="label">${label}</span>` : html`<label for=${named.id}>${label}</label>`}
-      <${Control} ...${{ form, node, pointer, value, required }} named=${isGroup ? { ...named, label } : named} />
+      ${isGroup ? html`<span class=${`label ${unseen ?? ""}`}>${label}</span>`
+        : html`<label for=${named.id} class=${unseen}>${label}</label>`}
+      <${Control} ...${{ form, node, pointer, value, required }} named=${isGroup ? { ...named, label: spoken(name) } : named} />
       <p id=${`help${pointer}`} class="help"><${Prose} text=${node.description ?? ""} />${limits && ` (${limits})`}</p>
       <${Complaints} id=${`wrong${pointer}`} errors=${errors} />
     </div>`;

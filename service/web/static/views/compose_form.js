@@ -90,7 +90,10 @@ function Section({ title, says, names, form, fields, spec }) {
     <section class="card spec-section" aria-label=${title}>
       <h2>${title}</h2>
       ${says && html`<p class="quiet says">${says}</p>`}
-      ${names.map((name) => html`<${Part} key=${name} form=${form} field=${fields[name]} value=${spec?.[name]} alone=${names.length === 1} />`)}
+      <div class="fields">
+        ${names.map((name) => html`
+          <${Part} key=${name} form=${form} field=${fields[name]} value=${spec?.[name]} alone=${names.length === 1} />`)}
+      </div>
     </section>`;
 }
 
@@ -98,8 +101,11 @@ function Section({ title, says, names, form, fields, spec }) {
 function Part({ form, field, value, alone }) {
   const { name, schema, required } = field;
   const pointer = `/${name}`;
-  if (schema.properties && alone) return html`<${Fields} form=${form} node=${schema} pointer=${pointer} value=${value} />`;
-  return html`<${Field} form=${form} node=${schema} pointer=${pointer} value=${value} name=${name} required=${required} />`;
+  if (schema.properties && alone) {
+    return html`<div class="wide"><${Fields} form=${form} node=${schema} pointer=${pointer} value=${value} /></div>`;
+  }
+  return html`<${Field} form=${form} node=${schema} pointer=${pointer} value=${value} name=${name}
+    required=${required} alone=${alone} />`;
 }
 
 /** What is wrong, as a list that leads to the fields. */

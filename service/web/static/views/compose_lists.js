@@ -1,7 +1,7 @@
 // Lists of layers and of records: items to add, take away and reorder; containers hold lists themselves.
 import { html } from "../page/html.js";
 import { below, errorsAt, freshMember, itemsNode, memberOf, members } from "../page/schema.js";
-import { Complaints, Fields, MemberSelect, STARTS, capital } from "./compose_fields.js";
+import { Complaints, Fields, MemberSelect, STARTS } from "./compose_fields.js";
 
 // Layers that are no activations, in the order of a menu; kinds that are in none of the groups are activations.
 const GROUPS = [
@@ -22,7 +22,7 @@ function groupsOf(names) {
 export function ListControl({ form, node, pointer, value, named }) {
   const items = Array.isArray(value) ? value : [];
   const union = itemsNode(node, form.schemas);
-  const noun = named.label === "Record" ? "record" : "layer";
+  const noun = named.label === "record" ? "record" : "layer";
   const change = (next) => form.change(pointer, next.length ? next : undefined);
   const swap = (i, j) => change(items.with(i, items[j]).with(j, items[i]));
   const add = (name) => change([...items, freshMember(union, name, form.schemas, STARTS)]);
