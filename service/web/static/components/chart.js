@@ -14,7 +14,8 @@ export const scheme = signal(0);
 dark.addEventListener("change", () => { scheme.value += 1; });
 
 /**
- * `series`: [{label, x, y, dash?, color? ("--s1"), width?, faint?, points?}]; `bands`: [{upper, lower}] indices of series;
+ * `series`: [{label, x, y, dash?, color? ("--s1"), width?, faint?, points?,
+ * unlisted?}]; `bands`: [{upper, lower}] indices of series;
  * `at`: signal with the x under the slider, or null; `onSelect`: called with an x that was clicked.
  */
 export function Chart({ title, note, height = 230, at, onSelect, ...chart }) {
@@ -88,7 +89,7 @@ function Legend({ series, at, hover }) {
   const x = hover.value ?? at?.value;
   const value = ({ x: xs, y }) => (x == null || !xs.length ? "" : show(y[indexAt(xs, x)]));
   const named = series.map((each, index) => ({ ...each, color: each.color ?? `--s${(index % 8) + 1}` }))
-    .filter((each) => each.label);
+    .filter((each) => each.label && !each.unlisted);
   return html`
     <ul class="legend" aria-hidden="true">
       ${named.slice(0, MOST_IN_LEGEND).map((each) => html`

@@ -20,9 +20,16 @@ export function aligned(series, x, y) {
 
 const same = (a, b) => a.length === b.length && a.every((each, i) => each === b[i]);
 
-function axis({ label }, size) {
+/** Powers of ten, some seven of them. */
+function decades(_plot, _axis, low, high) {
+  const [from, to] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
+  const every = Math.max(1, Math.ceil((to - from) / 6));
+  return Array.from({ length: Math.floor((to - from) / every) + 1 }, (_, i) => 10 ** (from + i * every));
+}
+
+function axis({ label, log }, size) {
   return {
-    label, size, stroke: style("--quiet"), labelSize: 22, labelGap: 0, font: "12px system-ui, sans-serif",
+    label, size, ...(log && { splits: decades, filter: (_plot, splits) => splits }), stroke: style("--quiet"), labelSize: 20, labelGap: 0, font: "12px system-ui, sans-serif",
     labelFont: "12px system-ui, sans-serif",
     grid: { stroke: style("--line"), width: 1 }, ticks: { stroke: style("--line"), width: 1, size: 4 },
     values: (_plot, splits) => splits.map((each) => (each == null ? "" : show(each, 6))),
@@ -31,12 +38,18 @@ function axis({ label }, size) {
 
 function scale({ log, range }) {
   const linear = (_plot, low, high) => uPlot.rangeNum(low ?? 0, high ?? 1, 0.08, true);
-  const decades = (_plot, low, high) => uPlot.rangeLog(low ?? 0.1, high ?? 1, 10, false);
-  return { time: false, distr: log ? 3 : 1, range: range ?? (log ? decades : linear) };
+  const powers = (_plot, low, high) => wide(low ?? 0.1, high ?? 1);
+  return { time: false, distr: log ? 3 : 1, range: range ?? (log ? powers : linear) };
+}
+
+/** A little more than from `low` to `high` on a logarithmic axis, and a decade at least, for a label. */
+function wide(low, high) {
+  if (Math.floor(Math.log10(high)) >= Math.ceil(Math.log10(low)) + 1) return [low / 1.3, high * 1.3];
+  return [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high * 1.0001))];
 }
 
 /** Times take the whole width. */
-const tight = (_plot, low, high) => (low == null ? [0, 1] : low === high ? [low, low + 1] : [low, high]);
+const tight = (_plot, low, high) => (low == null ? [0.1, 1] : low === high ? [low / 2, low * 2 + 1] : [low, high]);
 
 function line({ label, dash, color, width, points, faint }, index) {
   const full = color ? style(color) : lineColor(index);
@@ -44,7 +57,7 @@ function line({ label, dash, color, width, points, faint }, index) {
   const common = { label, stroke, dash: dash && [6, 4], spanGaps: true };
   return points
     ? { ...common, paths: () => null, points: { show: true, size: 9, fill: stroke } }
-    : { ...common, width: width ?? 1.75, points: { show: alone, size: 5, fill: stroke } };
+    : { ...common, width: width ?? (dash ? 1.25 : 2), points: { show: alone, size: 5, fill: stroke } };
 }
 
 /** A line of one point is shown as a point. */
@@ -62,8 +75,8 @@ export function options({ x, y, series, bands = [], sync, hooks }, width, height
     bands: bands.map((each) => band(each, series)),
     cursor: { drag: { x: true, y: false }, focus: { prox: 24 }, ...(sync && { sync: { key: sync } }) },
     focus: { alpha: series.length > 1 && series.length < 40 ? 0.35 : 1 },
-    scales: { x: scale({ ...x, range: x.log ? undefined : tight }), y: scale(y) },
-    axes: [axis(x, 50), axis(y, 78)],
+    scales: { x: scale({ ...x, range: tight }), y: scale(y) },
+    axes: [axis(x, 30), axis(y, 58)],
     series: [{ label: x.label }, ...series.map(line)],
   };
 }

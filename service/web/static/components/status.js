@@ -36,8 +36,8 @@ export function Status({ job, onGone, onChange = () => {}, children }) {
   return html`
     <div class="status">
       <${StatusBadge} job=${job} />
-      <span class="quiet">${job.meaning}</span>
       ${!ended(job) && html`
+        <span class="quiet">${job.meaning}</span>
         <progress max="1" value=${fraction} aria-label="Progress"></progress>
         <span class="number">${(100 * fraction).toFixed(0)} %</span>
         <span class="quiet">${left(job)}</span>`}

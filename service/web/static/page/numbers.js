@@ -5,7 +5,7 @@ export function show(x, digits = 4) {
   if (x == null || Number.isNaN(x)) return "";
   if (x === 0 || !Number.isFinite(x)) return String(x);
   const size = Math.abs(x);
-  return size >= 1e-3 && size < 1e5 ? String(Number(x.toPrecision(digits))) : x.toExponential(Math.min(digits - 1, 2));
+  return size >= 1e-3 && size < 1e5 ? String(Number(x.toPrecision(digits))) : Number(x.toPrecision(Math.min(digits, 3))).toExponential();
 }
 
 /** Index of the last of the sorted `xs` that is not above `x`; the first, if all are. */

@@ -6,13 +6,13 @@ const MOST_MEMBERS_DRAWN = 40;
 
 const on = (points, suffix) => [
   { title: `Outputs on ${points} points`, y: "f(x)", parts: [
-    { name: `outputs${suffix}`, label: "network" },
+    { name: `outputs${suffix}`, label: "f" },
     { name: `linearized/outputs${suffix}`, label: "linearized", dash: true }],
-    note: "Dashed: the linearized network, where it is recorded.", of: suffix || "_train" },
+    dashed: "Solid: the network. Dashed: its linearization at the start.", of: suffix || "_train" },
   { title: `Slopes on ${points} points`, y: "df/dt", parts: [
-    { name: `slopes${suffix}/measured`, label: "measured" },
+    { name: `slopes${suffix}/measured`, label: "df/dt" },
     { name: `slopes${suffix}/predicted`, label: "predicted", dash: true }],
-    note: "Solid: measured. Dashed: what the kernel at that moment predicts.", of: suffix || "_train" },
+    dashed: "Solid: measured. Dashed: what the kernel at that moment predicts.", of: suffix || "_train" },
 ];
 
 /** In the order in which they are shown; `parts` are the series that share a chart. */
@@ -48,7 +48,7 @@ export function chartsOf(all, run) {
   const context = { members: membersOf(run.spec), inputs: inputsOf(run.spec) };
   return [...CHARTS, ...others(known)]
     .map((chart) => ({
-      title: chart.title, note: chart.note, y: { label: chart.y, log: chart.log },
+      title: chart.title, note: known.has(chart.parts[1]?.name) && chart.dashed ? chart.dashed : chart.note, y: { label: chart.y, log: chart.log },
       series: chart.parts.flatMap((part, at) => lines(known.get(part.name), part, at, chart, context)),
     }))
     .filter(({ series }) => series.length);
@@ -91,9 +91,10 @@ function lines(series, part, at, chart, { members, inputs }) {
   if (!series?.value.length || series.value[0]?.kind === "array") return [];
   const shape = shapeOf(series.value[0]).slice(members === null ? 0 : 1);
   const entries = chosen(shape, chart.pairs);
-  const line = (value, more) => ({ x: series.time, y: value, dash: part.dash, ...more });
+  const many = entries.length > 1;
+  const line = (value, more) => ({ x: series.time, y: value, dash: part.dash, unlisted: part.dash && many, ...more });
   return entries.flatMap((index, place) => {
-    const color = `--s${((entries.length > 1 ? place : at) % 8) + 1}`;
+    const color = part.dash ? "--text" : `--s${((many ? place : at) % 8) + 1}`;
     const label = labelled(part, index, shape, inputs[chart.of] ?? (chart.pairs && inputs._train));
     if (members === null) return [line(column(series.value, index), { label, color })];
     const each = Array.from({ length: members }, (_, member) => column(series.value, [member, ...index]));
