@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,10 +40,13 @@ def npy(array: Array) -> bytes:
     return buffer.getvalue()
 
 
-def npz(arrays: dict[str, Array]) -> bytes:
-    """The bytes of an `.npz` file with these arrays."""
+def npz(arrays: Mapping[str, Array], about: Mapping[str, Any] | None = None) -> bytes:
+    """The bytes of an `.npz` file with these arrays and, if given, what there is to say of them: JSON in an
+    array `about` without axes.
+    """
+    told = {} if about is None else {"about": np.array(dumps(about))}
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays, **told)
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ two clients differ only in how they carry them out.
 from __future__ import annotations
 
 import io
+import json
 import random
 import uuid
 from collections.abc import Generator, Mapping
@@ -68,15 +69,15 @@ def exchange(request: Request, patience: Patience) -> Operation[httpx.Response]:
             yield Wait(patience.delay(attempt))
             continue
         if answer.status_code not in AGAIN or is_last:
-            return checked(answer)
+            return checked(answer, attempt + 1)
         yield Wait(max(patience.delay(attempt), retry_after(answer)))
     raise ValueError("a client that never tries gets no answer: patience.tries is below 1")
 
 
-def checked(answer: httpx.Response) -> httpx.Response:
-    """The answer, if it is a success."""
+def checked(answer: httpx.Response, tries: int) -> httpx.Response:
+    """The answer to so many tries, if it is a success."""
     if not answer.is_success:
-        raise ProblemError.of(answer)
+        raise ProblemError.of(answer, tries)
     return answer
 
 
@@ -92,10 +93,11 @@ def array_of(answer: httpx.Response) -> Array:
     return found
 
 
-def arrays_of(answer: httpx.Response) -> Kernels:
-    """The arrays of an `.npz`."""
+def arrays_of(answer: httpx.Response) -> tuple[dict[str, Array], JSONObject]:
+    """The arrays of an `.npz`, and what it says about them."""
     with np.load(io.BytesIO(answer.content), allow_pickle=False) as found:
-        return Kernels({name: found[name] for name in found.files})
+        arrays = {name: found[name] for name in found.files}
+    return arrays, json.loads(arrays.pop("about").item())
 
 
 KERNEL_PLACES = (("x1", "x2"), "of.weights")
@@ -110,23 +112,27 @@ class Operations:
     patience: Patience
 
     def kernel(self, spec: Any) -> Operation[Kernels]:
-        """A kernel; a large one becomes a job of the service, whose end is waited for."""
+        """A kernel; a large one becomes a job of the service, whose end is waited for.
+
+        Sent again, it brings no second job: the service knows large kernels by their content.
+        """
         body, files = encode(spec, *KERNEL_PLACES)
         answer = yield from exchange(post("/kernel", body, files, Accept=NPZ), self.patience)
         if answer.status_code != 202:
-            return arrays_of(answer)
+            return Kernels(*arrays_of(answer))
         path = f"/kernels/{answer.json()['id']}"
-        ended = yield from self.ended(path)
+        job = (yield from self.ended(path)).members
+        asked = job["request"]
         found = {}
-        for name in ended.members["request"]["of"]["get"]:
+        for name in asked["of"]["get"]:
             found[name] = yield from self.kernel_data(path, None, None, name)
-        return Kernels(found)
+        facts = {"dtype": asked["dtype"], "outputs": asked["of"]["outputs"], "plan": job["plan"]}
+        return Kernels(found, {**facts, **(job["result"] or {})})
 
     def kernel_job(self, spec: Any) -> Operation[Job]:
         """A kernel as a job, however small."""
         body, files = encode(spec, *KERNEL_PLACES)
-        request = post("/kernel", body, files, Prefer="respond-async", **_new_key())
-        return (yield from self.job(request))
+        return (yield from self.job(post("/kernel", body, files, Prefer="respond-async")))
 
     def kernel_data(
         self, path: str, rows: slice | None, cols: slice | None, name: str | None
@@ -141,7 +147,8 @@ class Operations:
     def predict(self, spec: Any) -> Operation[Prediction]:
         """Training in closed form."""
         body, files = encode(spec, *PREDICT_PLACES)
-        return Prediction.of((yield from self.json(post("/predict", body, files))))
+        answer = yield from exchange(post("/predict", body, files, Accept=NPZ), self.patience)
+        return Prediction.of(*arrays_of(answer))
 
     def submit(self, spec: Any) -> Operation[Job]:
         """A run, or one of an experiment."""
@@ -189,8 +196,14 @@ class Operations:
             return found
 
     def delete(self, path: str) -> Operation[None]:
-        """Stop a job and forget it."""
-        yield from exchange(Request("DELETE", path), self.patience)
+        """Stop a job and forget it. One that is not found by a second try was forgotten by the first, whose
+        answer was lost.
+        """
+        try:
+            yield from exchange(Request("DELETE", path), self.patience)
+        except ProblemError as problem:
+            if problem.status != 404 or problem.tries == 1:
+                raise
 
     def ended(self, path: str) -> Operation[Job]:
         """A job once it has ended.

@@ -28,11 +28,13 @@ class ProblemError(Exception):
         hint: what to do.
         pointer: JSON pointer of the first field that is wrong, if there is one.
         offences: all that is wrong.
+        tries: how often the request was sent, the last time to be refused.
         members: the whole problem, with `estimate` and `limit` where the work was too costly.
     """
 
-    def __init__(self, status: int, members: dict[str, Any]) -> None:
+    def __init__(self, status: int, members: dict[str, Any], tries: int = 1) -> None:
         self.status = status
+        self.tries = tries
         self.members = members
         self.type = str(members.get("type", "about:blank"))
         self.detail = str(members.get("detail", ""))
@@ -53,7 +55,7 @@ class ProblemError(Exception):
         return "\n".join([self.detail, *said, self.hint]).strip()
 
     @classmethod
-    def of(cls, answer: httpx.Response) -> ProblemError:
+    def of(cls, answer: httpx.Response, tries: int = 1) -> ProblemError:
         """The problem of an answer whose body has been read; a proxy may answer in its own way."""
         try:
             members = json.loads(answer.content)
@@ -61,7 +63,7 @@ class ProblemError(Exception):
         except (TypeError, ValueError):
             said = f"{answer.request.method} {answer.url}: {answer.status_code} {answer.reason_phrase}"
             found = {"detail": said, "hint": "Is this the address of the service?"}
-        return cls(answer.status_code, found)
+        return cls(answer.status_code, found, tries)
 
 
 class ConnectionLost(Exception):

@@ -12,18 +12,16 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 FINAL = frozenset({"finished", "failed", "cancelled"})
-PREDICTED = (
-    *("mean_train", "mean_test", "covariance_train", "covariance_test"),
-    *("loss_train", "loss_test", "leave_one_out"),
-)
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Kernel matrices by name."""
+    """Kernel matrices by name, and how they were computed."""
 
     arrays: Mapping[str, Array]
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What the service says of them: outputs, dtype, method, plan, scaling, diagnostics, warnings, ..."""
 
     @property
     def ntk(self) -> Array:
@@ -34,6 +32,11 @@ class Kernels:
     def nngp(self) -> Array:
         """The covariance of the outputs."""
         return self.arrays["nngp"]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What one should know before using the numbers."""
+        return tuple(self.facts.get("warnings", ()))
 
 
 @dataclass(frozen=True)
@@ -120,14 +123,18 @@ class Prediction:
     facts: Mapping[str, Any]
     """What else it says: diagnostics, plan, method, warnings, ..."""
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What one should know before using the numbers."""
+        return tuple(self.facts.get("warnings", ()))
+
     @classmethod
-    def of(cls, members: Mapping[str, Any]) -> Prediction:
-        """A prediction of the service's JSON."""
-        filled = {name: value for name, value in members.items() if value is not None}
-        arrays = {name: np.array(filled[name], float) for name in PREDICTED if name in filled}
-        steps = np.array(filled["steps"]) if "steps" in filled else None
-        facts = {name: value for name, value in filled.items() if name not in {*PREDICTED, "times", "steps"}}
-        return cls(np.array(members["times"], float), steps, arrays, facts)
+    def of(cls, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Prediction:
+        """A prediction of the service's arrays and of what it says of them."""
+        steps = None if facts["steps"] is None else np.array(facts["steps"])
+        outputs = {name: values for name, values in arrays.items() if name != "times"}
+        rest = {name: value for name, value in facts.items() if name not in {"times", "steps"}}
+        return cls(arrays["times"], steps, outputs, rest)
 
 
 def _arrays(value: Any) -> Any:

@@ -22,7 +22,8 @@ class Client:
 
     Arrays go and come as numpy arrays, in binary. A model is an `ntkengine.Model` or a dict in its JSON form.
     Requests are sent again when the connection fails or the service is busy (429, 502, 503), which is safe:
-    what starts a job carries an idempotency key. Errors are `ProblemError` and `ConnectionLost`.
+    what starts a job carries an idempotency key, or is known by its content. Errors are `ProblemError` and
+    `ConnectionLost`.
 
     Args:
         url: the service's address; NTK_URL, or http://127.0.0.1:8000.

@@ -101,7 +101,7 @@ class KernelAnswer(BaseModel):
     response_model=KernelAnswer,
     responses={
         200: {"description": "The kernels. `application/x-npy` holds the one kernel asked for, "
-              "`application/x-npz` all by name.", "content": {NPY: BINARY, NPZ: BINARY}},
+              "`application/x-npz` all by name, with the rest as JSON in `about`.", "content": {NPY: BINARY, NPZ: BINARY}},
         202: {"description": "A job computes it: it is too large to wait for, or that was preferred. "
               "While it exists, the same request leads to it again.",
               "model": KernelJob, "headers": JOB_HEADERS},
@@ -178,7 +178,7 @@ def _as_npy(answer: Message, _settings: Settings) -> Response:
 
 
 def _as_npz(answer: Message, _settings: Settings) -> Response:
-    return Response(npz(answer.arrays), media_type=NPZ)
+    return Response(npz(answer.arrays, answer.header), media_type=NPZ)
 
 
 BY_MEDIA = {JSON: _as_json, NPY: _as_npy, NPZ: _as_npz}

@@ -142,7 +142,8 @@ class PredictAnswer(BaseModel):
     summary="Train in closed form",
     response_model=PredictAnswer,
     responses={
-        200: {"description": "The prediction. `application/x-npz` holds its arrays, and `times`, by name.",
+        200: {"description": "The prediction. `application/x-npz` holds its arrays and `times` by name, with "
+              "the rest as JSON in `about`.",
               "content": {NPZ: BINARY}},
         **problems(*JSON_OR_FORM, "not-acceptable", "worker-died", "unavailable"),
     },
@@ -165,7 +166,7 @@ def _as_json(answer: Message) -> Response:
 
 def _as_npz(answer: Message) -> Response:
     times = np.array(answer.header["times"], dtype=np.float64)  # it reads "inf" too
-    return Response(npz({"times": times, **answer.arrays}), media_type=NPZ)
+    return Response(npz({"times": times, **answer.arrays}, answer.header), media_type=NPZ)
 
 
 _BY_MEDIA = {JSON: _as_json, NPZ: _as_npz}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import subprocess
 import sys
@@ -98,6 +99,9 @@ def test_a_kernel_is_the_engines(engine: Server) -> None:
         expected = compute_kernel(KernelSpec(model=MODEL, x1=X, x2=X[:2], of=of))
         np.testing.assert_array_equal(found.ntk, expected.kernels["ntk"])
         assert list(found.arrays) == ["ntk"]
+        assert found.facts["method"] == expected.method
+        assert found.facts["diagnostics"] == expected.diagnostics
+        assert found.warnings == ()
         both = client.kernel(to_jsonable(MODEL), X.tolist())
         np.testing.assert_array_equal(
             both.nngp, compute_kernel(KernelSpec(model=MODEL, x1=X)).kernels["nngp"]
@@ -125,7 +129,10 @@ def test_a_prediction(engine: Server) -> None:
     assert found.times.tolist() == [0.0, np.inf]
     np.testing.assert_allclose(found.arrays["mean_train"][-1], X[:, :1], atol=1e-8)  # interpolation
     np.testing.assert_allclose(found.arrays["mean_test"][-1], X[:2, :1], atol=1e-8)
-    assert "diagnostics" in found.facts
+    assert found.facts["diagnostics"]["rank"] == len(X)
+    assert found.steps is None
+    assert "times" not in found.arrays
+    assert found.warnings == ()
 
 
 def test_a_run_from_its_start_to_its_removal(double: Server) -> None:
@@ -191,6 +198,41 @@ def test_an_answer_that_was_lost_makes_no_second_run(double: Server) -> None:
         with cut_after(double.port, 0, 40) as proxy, Client(proxy, patience=QUICK) as client:
             run = client.run(spec(seed=77))
         assert {job.id for job in direct.runs()} - before == {run.id}
+
+
+def test_a_removal_whose_answer_was_lost_is_none_the_less_one(double: Server) -> None:
+    with Client(address(double)) as direct:
+        run = direct.run(spec(steps=1))
+        run.wait()
+        with cut_after(double.port, 0) as proxy, Client(proxy, patience=QUICK) as client:
+            client.attach(run.id).delete()
+        with pytest.raises(ProblemError) as refused:  # nothing was lost: there is no such run
+            run.delete()
+        assert refused.value.status == 404
+
+
+def test_a_large_kernel_that_is_asked_for_twice_is_one_job(engine: Server) -> None:
+    with Client(address(engine)) as direct:
+        with cut_after(engine.port, 40) as proxy, Client(proxy, patience=QUICK) as client:
+            job = client.kernel_job(MODEL, X + 1.0)
+        assert direct.kernel_job(MODEL, X + 1.0).id == job.id
+        direct.kernel_job(MODEL, X + 1.0).delete()
+        with pytest.raises(ProblemError):
+            direct.perform(direct._ask.status(job.path))
+
+
+@pytest.mark.parametrize("form", ["npz", "csv", "json"])
+def test_a_runs_file(double: Server, form: str) -> None:
+    with Client(address(double)) as client:
+        run = client.run(spec(steps=3))
+        run.wait()
+        losses = run.series("loss")["loss"].value
+        data = run.export(form)
+        direct = double.client.get(f"/runs/{run.id}/export", params={"format": form}).content
+    assert data == direct
+    if form == "npz":
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+            np.testing.assert_array_equal(found["loss.value"], losses)
 
 
 def test_events_survive_cut_connections(double: Server) -> None:

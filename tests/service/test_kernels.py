@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -70,7 +71,11 @@ def test_two_kernels_in_an_archive(engine: Server) -> None:
     body = changed(KERNEL, "/of/get", ["nngp", "ntk"])
     answer = engine.client.post("/kernel", json=body, headers={"Accept": "application/x-npz"})
     with np.load(io.BytesIO(answer.content)) as archive:
-        assert set(archive.files) == {"nngp", "ntk"}
+        assert set(archive.files) == {"nngp", "ntk", "about"}
+        about = json.loads(archive["about"].item())
+    listed = engine.client.post("/kernel", json=body).json()
+    same = ("dtype", "outputs", "method", "plan", "scaling", "diagnostics", "warnings")
+    assert {name: about[name] for name in same} == {name: listed[name] for name in same}
     refused = engine.client.post("/kernel", json=body, headers={"Accept": "application/x-npy"})
     assert refused.status_code == 406
 
