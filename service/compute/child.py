@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ def main(descriptor: int, parent: int, warm: str, memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     connection = Connection(descriptor)
     _find(warm)()
+    with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more: nobody is to be told
+        _serve(connection)
+
+
+def _serve(connection: Connection) -> None:
     connection.send_bytes(Message({"kind": "warm"}).pack())
     while True:
-        try:
-            data = connection.recv_bytes()
-        except EOFError:
-            return
-        for reply in _replies(data):
+        for reply in _replies(connection.recv_bytes()):
             connection.send_bytes(reply.pack())
 
 

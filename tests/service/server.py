@@ -66,29 +66,29 @@ class Server:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self.process.pid
 
     def start(self) -> None:
         environment = {**os.environ, **self._environment}
         with self.log.open("a") as log:
             command = [sys.executable, "-m", "tests.service.serve", self._work]
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         eventually(self._ready)
 
     def _ready(self) -> bool:
-        assert self._process.poll() is None, self.log.read_text()
+        assert self.process.poll() is None, self.log.read_text()
         try:
             return self.client.get("/readyz").is_success
         except httpx.TransportError:
             return False
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(PATIENCE)
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
 
     def close(self) -> None:
         self.client.close()
