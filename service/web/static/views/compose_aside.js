@@ -22,8 +22,8 @@ export function sized(bytes) {
   return `${Number((bytes / 1024 ** power).toPrecision(3))} ${UNITS[power]}`;
 }
 
-/** What `POST /kernel/estimate` says of a KernelSpec; what is wrong with it goes to `onErrors`. */
-export function Cost({ spec, isSettled, onErrors }) {
+/** What `POST /kernel/estimate` says of a KernelSpec; `onFound` is told what is wrong, and the estimate. */
+export function Cost({ spec, isSettled, onFound }) {
   const [estimate, keep] = useState(null);
   const text = JSON.stringify(spec);
   useEffect(() => {
@@ -32,7 +32,7 @@ export function Cost({ spec, isSettled, onErrors }) {
     const take = (found, errors) => {
       if (isStale) return;
       keep(found);
-      onErrors(errors);
+      onFound(errors, found);
     };
     post("/kernel/estimate", spec).then((found) => take(found, []), (error) => take(null, error.problem?.errors ?? []));
     return () => { isStale = true; };
