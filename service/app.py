@@ -23,6 +23,7 @@ from service.access.keys import Keyring
 from service.access.rates import Rates
 from service.access.tickets import Tickets
 from service.compute.durable import ONLY_EXECUTOR, DurableQueue
+from service.compute.nobody import Nobody
 from service.compute.pool import Pool, ProcessExecutor
 from service.compute.processes import JobProcesses
 from service.compute.worker import Task, Warm
@@ -154,10 +155,11 @@ class Parts:
         url = with_patience(settings.resolved_database_url)
         several = is_shared(url)
         self._engine = connect(url, settings.database_connections)
-        self._pool = Pool(
-            work.warm, settings.warm_processes if settings.work else 0, settings.resolved_job_bytes
+        warm = settings.warm_processes if settings.work else 0
+        self._pool = Pool(work.warm, warm, settings.resolved_job_bytes)
+        self._executor = (
+            ProcessExecutor(self._pool, warm, settings.kernel_seconds) if settings.work else Nobody()
         )
-        self._executor = ProcessExecutor(self._pool, settings.warm_processes, settings.kernel_seconds)
         self._processes = JobProcesses(self._pool)
         self.notifier = Notifier(PostgresSignals(self._engine) if several else Alone())
         store, files = JobStore(self._engine), Files(settings.data_dir.resolve() / "runs")

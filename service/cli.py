@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands import operations
+from service.commands import operations, worker
 from service.commands.terminal import err, out, settings_from
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 operations.add_to(app)
+worker.add_to(app)
 
 FIRST_KERNEL = {
     "model": {
@@ -51,9 +52,12 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (NTK_HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="Port, 0 for any free one (NTK_PORT).")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where runs are kept (NTK_DATA_DIR).")] = None,
+    work: Annotated[
+        bool | None, typer.Option(help="Whether to compute, or leave that to `ntk worker` (NTK_WORK).")
+    ] = None,
 ) -> None:
     """Start the service and say where to look. What is not given is read from the environment."""
-    settings = settings_from(host=host, port=port, data_dir=data_dir)
+    settings = settings_from(host=host, port=port, data_dir=data_dir, work=work)
     listener = listen(settings.host, settings.port)
 
     from service.app import create_app, lock_of

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from ntkengine.errors import EngineError
 from service.encoding import dumps
 from service.errors import BY_STATUS, ServiceError, from_engine, invalid
 from service.routes.documentation import PROBLEM_JSON
+
+logger = logging.getLogger(__name__)
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -35,6 +39,13 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ServiceError)
     def service_error(request: Request, error: ServiceError) -> Response:
         return problem_response(request, error)
+
+    @app.exception_handler(OperationalError)
+    def database_error(request: Request, error: OperationalError) -> Response:
+        logger.warning("the database cannot be used: %s", error)
+        later = {"Retry-After": "2"}
+        unavailable = ServiceError("unavailable", "The database does not answer now.", headers=later)
+        return problem_response(request, unavailable)
 
     @app.exception_handler(EngineError)
     def engine_error(request: Request, error: EngineError) -> Response:

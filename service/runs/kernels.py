@@ -38,7 +38,7 @@ class Kernels:
         return await answer(self._executor, self._task, request, self._settings.kernel_seconds)
 
     def is_a_job(self, spec: KernelSpec, *, preferred: bool) -> bool:
-        """Whether the kernel is left to a job: because the client prefers that, or it is too large here.
+        """Whether the kernel is left to a job: the client prefers that, or it is too large or unwanted here.
 
         Raises:
             EngineError: the spec does not hold together, or is over a limit and cannot be a job.
@@ -51,4 +51,4 @@ class Kernels:
             if has_tiles(spec):
                 return True
             raise
-        return preferred and has_tiles(spec)
+        return (preferred or not self._settings.work) and has_tiles(spec)

@@ -27,6 +27,7 @@ from service.runs.kinds import JobKind
 from service.runs.notify import Notifier
 from service.runs.states import ACTIVE, ENDED, Status, sources
 from service.settings import Settings
+from service.store.database import TRANSIENT
 from service.store.files import Files, JobFiles
 from service.store.jobs import ContentTaken, JobStore, KeyTaken, Order, Row, Series, StoredEvent, TooMany
 
@@ -224,18 +225,25 @@ class Jobs:
         An empty batch means that nothing has happened for `patience` seconds.
         """
         with self._notifier.subscribe(job_id) as changed:
-            while True:
+            ended = False
+            while not ended:
                 changed.clear()
-                batch = await run_in_threadpool(self._store.events_after, job_id, after, EVENTS_AT_ONCE)
+                batch, ended = await run_in_threadpool(self._news, job_id, after)
                 if batch:
                     after = batch[-1].seq
                     yield batch
-                    if batch[-1].kind in FINAL_KINDS:
-                        return
-                elif await run_in_threadpool(self.nothing_follows, job_id, after):
-                    return
-                elif not await _within(changed, patience):
+                elif not ended and not await _within(changed, patience):
                     yield []
+
+    def _news(self, job_id: str, after: int) -> tuple[list[StoredEvent], bool]:
+        """The next events, and whether nothing will follow them."""
+        try:
+            batch = self._store.events_after(job_id, after, EVENTS_AT_ONCE)
+            if batch:
+                return batch, batch[-1].kind in FINAL_KINDS
+            return [], self.nothing_follows(job_id, after)
+        except TRANSIENT:  # the database restarts: a reader need not know
+            return [], False
 
     def nothing_follows(self, job_id: str, after: int) -> bool:
         """Whether there is no event after number `after`, nor will be."""

@@ -33,6 +33,6 @@ async def answer(executor: Executor, task: Task, request: Message, seconds: floa
     except WorkerDied as death:
         detail = f"The process that computed this was {death}; other requests are not affected."
         raise ServiceError("worker-died", detail) from None
-    except NoWorker:
+    except NoWorker as lack:
         later = {"Retry-After": "5"}
-        raise ServiceError("unavailable", "All processes are busy.", headers=later) from None
+        raise ServiceError("unavailable", f"Nothing can be computed now: {lack}.", headers=later) from None
