@@ -1,2 +1,12 @@
-// What a run shows at the chosen time: the kernel, the weight plane, the learned function.
-export const panelsOf = () => [];
+// What a run shows at the chosen time, each where what it needs was recorded.
+import { FunctionPanel, hasFunction } from "./run_function.js";
+import { KernelPanel, hasKernel } from "./run_kernel.js";
+import { WeightPlane, hasPlane } from "./run_plane.js";
+
+const PANELS = [
+  { name: "kernel", Panel: KernelPanel, shown: hasKernel },
+  { name: "function", Panel: FunctionPanel, shown: hasFunction },
+  { name: "plane", Panel: WeightPlane, shown: hasPlane },
+];
+
+export const panelsOf = (all, run) => PANELS.filter(({ shown }) => shown(all, run));
