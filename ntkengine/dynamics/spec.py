@@ -156,6 +156,11 @@ class RunSpec:
         for index, record in enumerate(self.record):
             with located(f"/record/{index}"):
                 record.check(site, self.training.axis())
+                if record.needs_time and self.training.has_no_time:
+                    raise SpecError(
+                        f"steps of {self.training.kind} have no time to take {record.what} in",
+                        hint=f"leave {record.what} out, or use gradient descent or gradient flow",
+                    )
                 if record.what in seen:
                     raise SpecError(f"{record.what} is recorded twice", hint="name each quantity once")
             seen.add(record.what)
@@ -197,13 +202,13 @@ class RunSpec:
 
     def facts(self) -> dict[str, Any]:
         """What converts steps, the run's time and the theory's time into each other. Torch-free."""
-        rate_factor, axis = self.training.loss.rate_factor(*shape_of(self.data.y, "y")), self.training.axis()
+        rate_factor = self.training.loss.rate_factor(*shape_of(self.data.y, "y"))
         return {
             "rate_factor": rate_factor,
             "time_per_step": self.training.time_per_step,
             "time_unit": (
                 "steps of an optimiser that has no time of gradient flow"
-                if axis.discrete and self.training.time_per_step is None
+                if self.training.has_no_time
                 else f"time of gradient flow on the {self.training.loss.kind} loss; "
                 f"times rate_factor ({rate_factor:g}) it is time on a plain sum over points"
             ),

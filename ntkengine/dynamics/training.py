@@ -44,6 +44,11 @@ class Training(ABC):
         """Units of time in a step; None where steps have none, or where there are no steps."""
         return None
 
+    @property
+    def has_no_time(self) -> bool:
+        """Whether there are steps, but no unit of time in which they could be measured."""
+        return self.axis().discrete and self.time_per_step is None
+
     @abstractmethod
     def axis(self) -> Axis:
         """The positions of the run."""

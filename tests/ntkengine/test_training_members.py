@@ -279,6 +279,7 @@ def run_of(
             {"model": model(parameterization={"kind": "mup"}), "training": ADAM},
             "/model/parameterization/optimizer",
         ),
+        ({"training": ADAM, "record": [{"what": "slopes"}]}, "/record/0"),
         ({"seeds": [1], "seed": 1}, "/seeds"),
         ({"weights": [{}]}, "/weights/0"),
         (

@@ -42,6 +42,7 @@ class Record(ABC):
     what: str
     schedule: AnySchedule
     most_weights: ClassVar[int | None] = None  # on larger networks it is not recorded
+    needs_time: ClassVar[bool] = False  # so that it means nothing where steps have no time
 
     @abstractmethod
     def measure(self, snapshot: Snapshot) -> dict[str, Value]:

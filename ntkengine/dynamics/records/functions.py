@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -74,6 +74,7 @@ class SlopesRecord(Record):
     """`df/dt` on the training inputs, and as `slopes_test` on the test inputs: `measured` as the trainer
     moves, and `predicted` by the kernel, `-sum_d Theta(x, x_d) dL/df(x_d)`."""
 
+    needs_time: ClassVar[bool] = True
     what: Literal["slopes"] = "slopes"
     """Which quantity."""
     schedule: AnySchedule = Field(default_factory=LinearSchedule)
