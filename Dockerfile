@@ -5,6 +5,12 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM scratch AS wheels
 COPY constraints.txt wheel[s] /wheels/
 
+# What pyproject.toml asks for, apart, so that only a change of that fetches it anew.
+FROM ${PYTHON_IMAGE} AS requirements
+COPY pyproject.toml ./
+RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+    >/requirements.txt
+
 FROM ${PYTHON_IMAGE} AS build
 # Which build of torch: cpu, or one for a version of CUDA, such as cu130; empty takes what pip's index has. Builds
 # with a name are not on pip's usual index: they come from the folder `wheels`, or from the index TORCH_INDEX_URL.
@@ -16,7 +22,8 @@ ARG PIP_NO_INDEX=
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_FIND_LINKS=/wheels PIP_ROOT_USER_ACTION=ignore
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /src
-COPY constraints.txt pyproject.toml ./
+COPY constraints.txt ./
+COPY --from=requirements /requirements.txt ./
 # Both secrets are optional: a pip.conf and a CA bundle for networks that need their own; neither reaches a layer.
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     --mount=type=secret,id=pip_conf,target=/run/secrets/pip.conf \
@@ -29,12 +36,10 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "$torch" || { \
       echo "No $torch was found: put its wheel into the folder wheels, or say --build-arg TORCH_INDEX_URL=" \
         "with the index that torch's installation page names for it." >&2; exit 1; }; \
-    python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-      >requirements.txt; \
     install --requirement requirements.txt; \
     rm -rf /opt/venv/lib/python3*/site-packages/torch/{include,test,share,bin/test_*,bin/protoc*}; \
     find /opt/venv -type d -name tests -prune -exec rm -rf {} +
-COPY README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY ntkengine ntkengine
 COPY service service
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
