@@ -148,5 +148,5 @@ quietly build || fail "docker build"
 $DOCKER image prune -f >/dev/null
 say "$NTK_IMAGE is built: $(($($DOCKER image inspect "$NTK_IMAGE" --format '{{.Size}}') / 1000000)) MB, of it the" \
   "stand-in $(($($DOCKER image inspect "$PYTHON_IMAGE" --format '{{.Size}}') / 1000000)) MB"
-DOCKER_COMPOSE=$CACHE/tools/bin/docker-compose "$PYTHON" -m pytest -m containers tests/containers "$@" || fail "tests/containers"
+DOCKER_COMPOSE=$CACHE/tools/bin/docker-compose "$PYTHON" -m pytest -q -rA --show-capture=stdout -m containers tests/containers "$@" || fail "tests/containers"
 say "done"
