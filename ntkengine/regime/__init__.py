@@ -1,0 +1,7 @@
+"""The regime report: whether a network trains as its kernel at the start says, and how far to trust that."""
+
+from ntkengine.regime.report import Findings, Step, regime_report
+from ntkengine.regime.spec import Case, RegimeSpec
+from ntkengine.regime.thresholds import DEFINITIONS, THRESHOLDS
+
+__all__ = ["DEFINITIONS", "THRESHOLDS", "Case", "Findings", "RegimeSpec", "Step", "regime_report"]
