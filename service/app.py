@@ -27,7 +27,7 @@ from service.compute.nobody import Nobody
 from service.compute.pool import Pool, ProcessExecutor
 from service.compute.processes import JobProcesses
 from service.compute.worker import Task, Warm
-from service.metrics import Metrics
+from service.metrics import Metrics, Overview
 from service.routes import (
     access,
     experiments,
@@ -49,6 +49,7 @@ from service.routes.services import Services
 from service.runs import child, predictions
 from service.runs import onnx_kernels as onnx_work
 from service.runs.chores import Chore
+from service.runs.clock import seconds_since
 from service.runs.kernels import Kernels
 from service.runs.kinds import KINDS, JobKind
 from service.runs.manager import Backend, Jobs
@@ -56,9 +57,10 @@ from service.runs.neighbours import Neighbours, new_name
 from service.runs.notify import Notifier
 from service.runs.onnx_kernels import OnnxKernels
 from service.runs.predictions import Predictions
+from service.runs.states import Status
 from service.runs.supervise import Policy, Supervisor
 from service.settings import Settings
-from service.store.database import connect, is_shared, with_patience
+from service.store.database import TRANSIENT, connect, is_shared, with_patience
 from service.store.files import Files
 from service.store.jobs import JobStore
 from service.store.processes import ProcessStore
@@ -164,7 +166,8 @@ class Parts:
         self.notifier = Notifier(PostgresSignals(self._engine) if several else Alone())
         store, files = JobStore(self._engine), Files(settings.data_dir.resolve() / "runs")
         policy = Policy(settings.segment_seconds, settings.crashes_allowed, settings.job_seconds)
-        supervisor = Supervisor(store, files, self._processes, self.notifier, work.kinds, policy)
+        supervisor = Supervisor(store, files, self._processes, self.notifier, work.kinds, policy, metrics)
+        metrics.show_jobs(lambda: _overview(store))
         name = new_name() if several else ONLY_EXECUTOR
         takes = settings.concurrent_runs if settings.work else 0
         self._queue = DurableQueue(url, supervisor, takes, name, settings.database_connections)
@@ -230,6 +233,18 @@ class Parts:
 
     def _disk_has_room(self) -> bool:
         return shutil.disk_usage(self._settings.data_dir).free > LEAST_FREE_BYTES
+
+
+def _overview(store: JobStore) -> Overview | None:
+    """What the metrics tell of jobs; nothing while the database is away."""
+    try:
+        waiting_since = store.oldest_with(Status.QUEUED)
+        return Overview(
+            {**dict.fromkeys(Status, 0), **store.count_by_status()},
+            0.0 if waiting_since is None else max(0.0, seconds_since(waiting_since)),
+        )
+    except TRANSIENT:
+        return None
 
 
 def _check(holds: Callable[[], bool]) -> str:

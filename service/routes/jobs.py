@@ -11,17 +11,20 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from service.metrics import Metrics
 from service.routes.documentation import problems
 from service.routes.models import JOB_ID
 from service.routes.negotiation import negotiate
 from service.routes.responses import json_response
 from service.routes.services import UseServices
+from service.runs.clock import now, seconds_since
 from service.runs.events import JobEvent
-from service.runs.manager import Jobs
 from service.store.jobs import Row, StoredEvent
 
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
 PING_SECONDS = 15.0
+
+Batches = AsyncIterator[list[StoredEvent]]
 
 JobId = Annotated[str, Path(description="The job's id.", examples=[JOB_ID])]
 
@@ -76,7 +79,8 @@ def add_job_routes(
         if await run_in_threadpool(jobs.nothing_follows, job_id, begin):
             return Response(status_code=204)
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_stream(jobs, job_id, begin, *_WIRE[media]), 200, headers, media)
+        batches = _timed(jobs.follow(job_id, begin, PING_SECONDS), request.app.state.metrics)
+        return StreamingResponse(_written(batches, *_WIRE[media]), 200, headers, media)
 
     @router.post(
         "/{job_id}/cancel",
@@ -102,8 +106,18 @@ def add_job_routes(
         return Response(status_code=204)
 
 
-async def _stream(jobs: Jobs, job_id: str, after: int, line: Any, idle: bytes) -> AsyncIterator[bytes]:
-    async for batch in jobs.follow(job_id, after, PING_SECONDS):
+async def _timed(batches: Batches, metrics: Metrics) -> Batches:
+    """The same, measuring how late those are for which the reader was waiting, not what was there already."""
+    waiting_since = now()
+    async for batch in batches:
+        if batch and batch[-1].at >= waiting_since:
+            metrics.lag.observe(seconds_since(batch[-1].at))
+        yield batch
+        waiting_since = now()
+
+
+async def _written(batches: Batches, line: Any, idle: bytes) -> AsyncIterator[bytes]:
+    async for batch in batches:
         yield b"".join(line(event) for event in batch) or idle
 
 

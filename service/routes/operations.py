@@ -48,6 +48,10 @@ async def version(parts: UseServices) -> Response:
     },
 )
 def metrics(request: Request) -> Response:
-    """Requests by route, method and status, how long they took, and the process. Needs the scope `admin`."""
+    """Requests by route, method and status, and how long they took; points stored and how soon readers had
+    them; crashes and recoveries; jobs by status, and how long the oldest waits; the process.
+
+    Needs the scope `admin`. Each process of the service counts what it does itself; jobs are those of all.
+    """
     encode, media = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(request.app.state.metrics.registry), media_type=media)

@@ -17,6 +17,7 @@ from service.compute.processes import JobProcesses, ShuttingDown
 from service.compute.worker import TaskFailed, Worker, WorkerDied
 from service.encoding import Message, dumps
 from service.errors import from_parts
+from service.metrics import Metrics
 from service.runs.clock import now, seconds_since
 from service.runs.events import Event, Failed, Finished, JobError, Progress, Started
 from service.runs.kinds import JobKind
@@ -65,6 +66,7 @@ class Supervisor:
         notifier: Notifier,
         kinds: Iterable[JobKind],
         policy: Policy,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._files = files
@@ -73,6 +75,7 @@ class Supervisor:
         self._streams = {kind.name: kind.stream for kind in kinds}
         self._paths = {kind.name: kind.path for kind in kinds}
         self._policy = policy
+        self._metrics = metrics
 
     def __call__(self, job_id: str) -> None:
         """Return when the job has ended, or somebody else has taken it over.
@@ -107,7 +110,9 @@ class Supervisor:
 
     def _begin(self, turn: Turn) -> None:
         job = self._get(turn.job_id)
-        if job["status"] == Status.QUEUED:
+        if job["status"] == Status.RUNNING:
+            self._metrics.recoveries.inc()
+        else:
             changes = {"status": Status.RUNNING, "started_at": now()}
             self._enter(turn, Status.RUNNING, changes, Started(**json.loads(job["facts"])))
 
@@ -200,7 +205,10 @@ class Supervisor:
         self._advance(turn, {"status": [Status.RUNNING]}, {"crashes": crashes}, [])
         told = (job["kind"], turn.job_id, how, job["segment"], crashes)
         logger.warning("%s %s: process %s in segment %d (crash %d)", *told)
-        if crashes >= self._policy.crashes_allowed:
+        self._metrics.crashes.inc()
+        if crashes < self._policy.crashes_allowed:
+            self._metrics.recoveries.inc()
+        else:
             detail = f"Its process was {how} in segment {job['segment']}, its crash {crashes} of {crashes}."
             hint = "It may need more memory than there is; ask for a smaller network or record less."
             self._fail(turn, JobError(category="worker-died", detail=detail, hint=hint))
@@ -227,6 +235,7 @@ class Supervisor:
         if not self._store.advance(job_id, fence, changes, new, at=now(), checkpoint=checkpoint, keep=keep):
             raise Overtaken
         self._notifier.notify(job_id)
+        self._metrics.points.inc(sum(event.kind == "point" for event in new))
 
     def _get(self, job_id: str) -> Row:
         run = self._store.get(job_id)

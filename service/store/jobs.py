@@ -33,6 +33,7 @@ class StoredEvent(NamedTuple):
 
     seq: int
     kind: str
+    at: str
     text: str
 
 
@@ -158,6 +159,19 @@ class JobStore:
         with self._read.connect() as connection:
             return connection.execute(query).mappings().all()
 
+    def count_by_status(self) -> dict[str, int]:
+        """How many jobs are in each state that any is in."""
+        query = sa.select(jobs.c.status, sa.func.count().label("jobs")).group_by(jobs.c.status)
+        with self._read.connect() as connection:
+            return {row.status: row.jobs for row in connection.execute(query)}
+
+    def oldest_with(self, status: str) -> str | None:
+        """When the oldest job in this state was made."""
+        query = sa.select(sa.func.min(jobs.c.created_at)).where(jobs.c.status == status)
+        with self._read.connect() as connection:
+            found: str | None = connection.scalar(query)
+        return found
+
     def ids_with_status(self, statuses: Sequence[str]) -> list[str]:
         """The jobs in one of these states, oldest first."""
         query = sa.select(jobs.c.id).where(jobs.c.status.in_(statuses)).order_by(jobs.c.created_at)
@@ -248,7 +262,7 @@ class JobStore:
             values: dict[int, dict[str, str]] = {}
             for part in connection.execute(parts.where(quantities.c.job_id == job_id, span)):
                 values.setdefault(part.seq, {})[part.what] = part.payload
-        return [StoredEvent(row.seq, row.kind, _text(row, values.get(row.seq, {}))) for row in rows]
+        return [StoredEvent(row.seq, row.kind, row.at, _text(row, values.get(row.seq, {}))) for row in rows]
 
     def series_names(self, job_id: str) -> list[str]:
         """The quantities that the job has recorded so far."""

@@ -80,7 +80,7 @@ def test_nothing_but_probes_and_pages_without_a_key(
 
 @pytest.mark.parametrize("header", ["Bearer wrong", "Bearer", "bearer x", "Basic YW5uOmFubg==", "Bearer é"])
 def test_wrong_keys(guarded: Guarded, header: str) -> None:
-    check_problem(guarded.client.get("/runs", headers={"Authorization": header.encode()}), 401)
+    check_problem(guarded.client.get("/runs", headers={b"Authorization": header.encode()}), 401)
 
 
 def test_a_key_is_no_query(guarded: Guarded) -> None:

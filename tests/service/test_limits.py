@@ -89,7 +89,7 @@ def test_bodies_over_the_limit(limited: Guarded, declared: bool) -> None:
 
 
 def test_forms_over_the_limit(limited: Guarded) -> None:
-    form = {"request": (None, b"{}", "application/json"), "x1": ("x1.npy", b"\x93NUMPY" + bytes(BODY))}
+    form = {"request": ("request.json", b"{}"), "x1": ("x1.npy", b"\x93NUMPY" + bytes(BODY))}
     check_problem(limited.as_("ben").post("/kernel", files=form), 413)
     many: list[tuple[str, tuple[str, bytes]]] = [("x1", ("x1.npy", b""))] * 2000
     refused = limited.as_("ben").post("/kernel", files=many)
