@@ -3,12 +3,14 @@ import { View as Gallery } from "../views/gallery.js";
 import { View as Runs } from "../views/runs.js";
 import { View as Compose } from "../views/compose.js";
 import { View as Kernels } from "../views/kernels.js";
+import { View as Regime } from "../views/regime.js";
 
 export const VIEWS = {
   "": { View: Gallery, title: "Experiments" },
   runs: { View: Runs, title: "Runs" },
   compose: { View: Compose, title: "Compose" },
   kernels: { View: Kernels, title: "Kernels" },
+  regime: { View: Regime, title: "Regime" },
 };
 
 /** What the header leads to, where the view exists. */

@@ -81,7 +81,7 @@ function Composer({ schemas, query }) {
           <${Share} view="compose" spec=${body} />
           <${Wrong} errors=${all} />
           ${failed && html`<${Problem} error=${failed} />`}
-          <${Cost} spec=${kernel} isSettled=${edited.settled === spec} onFound=${(wrong) => live(moved(wrong, FROM_ESTIMATE))} />
+          <${Cost} title="One kernel of it" spec=${kernel} isSettled=${edited.settled === spec} onFound=${(wrong) => live(moved(wrong, FROM_ESTIMATE))} />
         </div>
         <${Programs} path="/runs" spec=${body} />
       </aside>

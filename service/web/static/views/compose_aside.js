@@ -23,7 +23,7 @@ export function sized(bytes) {
 }
 
 /** What `POST /kernel/estimate` says of a KernelSpec; `onFound` is told what is wrong, and the estimate. */
-export function Cost({ spec, isSettled, onFound }) {
+export function Cost({ title, spec, isSettled, onFound }) {
   const [estimate, keep] = useState(null);
   const text = JSON.stringify(spec);
   useEffect(() => {
@@ -45,7 +45,7 @@ export function Cost({ spec, isSettled, onFound }) {
     ["Answered", estimate.answered], ["How", estimate.implementation.replaceAll("_", " ")],
   ];
   return html`
-    <h2>One kernel of it</h2>
+    <h2>${title}</h2>
     <dl class="cost">${rows.filter(([, value]) => value).map(([name, value]) => html`
       <div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }

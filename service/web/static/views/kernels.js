@@ -81,7 +81,7 @@ function Kernels({ schemas, query }) {
           </p>
           <${Wrong} errors=${all} />
           ${failed && html`<${Problem} error=${failed} />`}
-          <${Cost} spec=${body} isSettled=${edited.settled === spec} onFound=${estimated} />
+          <${Cost} title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${estimated} />
         </div>
         <${Programs} path="/kernel" spec=${body} />
         <${Large} />

@@ -65,8 +65,10 @@ export function Result({ answer, spec, isOld }) {
       <div class="figures">
         ${names.map((name) => html`
           <${Picture} key=${name} name=${name} matrix=${matrixOf(kernels[name], shape)} isGram=${isGram} note=${note} spec=${spec} />`)}
-        ${isGram && html`<${Spectrum} names=${names} answer=${answer} />`}
-        <${Facts} ...${answer} />
+        <div class="kernel-facts">
+          ${isGram && html`<${Spectrum} names=${names} answer=${answer} />`}
+          <${Facts} ...${answer} />
+        </div>
       </div>
     </section>`;
 }

@@ -1,0 +1,128 @@
+// Regime reports: is this network, on this data, in the kernel regime?
+import { html, useEffect, useState } from "../page/html.js";
+import { get, openapi, post } from "../page/api.js";
+import { moved } from "../page/schema.js";
+import { Empty, Loading } from "../components/empty.js";
+import { Problem } from "../components/problem.js";
+import { Status, StatusBadge } from "../components/status.js";
+import { Cost, Programs, Share } from "./compose_aside.js";
+import { SpecForm, Wrong, showField, tidied, useSchemas, useSpec } from "./compose_form.js";
+import { useJob } from "./kernels_job.js";
+import { Report } from "./regime_report.js";
+
+const START = {
+  model: {
+    parameterization: { kind: "ntk" },
+    layers: [{ kind: "dense", width: 64, b_std: 0.5 }, { kind: "erf" }, { kind: "dense", width: 1 }],
+  },
+  data: {
+    x: [[-1], [-0.5], [0], [0.5], [1]],
+    y: [[-0.5], [-0.9], [0.1], [0.9], [0.5]],
+    x_test: [[-0.75], [0.25], [0.75]],
+    y_test: [[-0.8], [0.5], [0.8]],
+  },
+  training: { kind: "gradient_descent", learning_rate: 0.3, steps: 3000 },
+  widths: [16, 256],
+};
+
+const SECTIONS = [
+  { title: "Network", names: ["model"] },
+  { title: "Data", names: ["data"], says: "With test targets, test errors are compared, too." },
+  { title: "Training", names: ["training"] },
+  { title: "How far to look", names: ["widths", "seeds", "tolerance", "advise"],
+    says: "Several seeds show what is chance; several widths show where it leads." },
+];
+const FROM_ESTIMATE = [["/model", "/model"], ["/x1", "/data/x"]];
+
+export function View({ id, query }) {
+  const [error, fail] = useState(null);
+  const schemas = useSchemas(fail);
+  if (id) return html`<${Job} id=${id} />`;
+  if (error) return html`<${Problem} error=${error} />`;
+  if (!schemas) return html`<${Loading} what="Loading" />`;
+  if (!schemas.RegimeSpec) return html`<${Empty} title="No regime reports here">This service does not make them.<//>`;
+  return html`<${Asked} schemas=${schemas} query=${query} />`;
+}
+
+function Asked({ schemas, query }) {
+  const edited = useSpec({ view: "regime", name: "RegimeSpec", query, start: START, schemas });
+  const { spec, errors } = edited;
+  const [found, live] = useState([]);
+  const [failed, fail] = useState(null);
+  const [isStarting, start] = useState(false);
+  const body = tidied(spec, "RegimeSpec", schemas);
+  const all = [...errors, ...found.filter((each) => !errors.some((other) => other.pointer === each.pointer))];
+  const kernel = { model: body.model, x1: body.data?.x, of: { kind: "empirical" } };
+  const begin = async () => {
+    start(true);
+    fail(null);
+    try {
+      location.hash = `#/regime/${(await post("/regime", body)).id}`;
+    } catch (refused) {
+      start(false);
+      const wrong = refused.problem?.errors ?? [];
+      edited.refuse(wrong);
+      if (wrong.length) requestAnimationFrame(() => showField(wrong[0].pointer));
+      else fail(refused);
+    }
+  };
+  return html`
+    <div class="intro">
+      <h1>Is it in the kernel regime?</h1>
+      <p class="lead">A network is trained from several starts. If its kernel hardly changes on the way, and a
+        linear model trained beside it stays close, then kernel theory describes it; otherwise it learns features.</p>
+    </div>
+    <div class="compose">
+      <${SpecForm} schemas=${schemas} name="RegimeSpec" spec=${spec} errors=${all} change=${edited.change} sections=${SECTIONS} />
+      <aside class="beside" aria-label="What it costs, and how to start it">
+        <div class="card">
+          <p class="actions">
+            <button class="button primary" disabled=${isStarting} onClick=${begin}>${isStarting ? "Starting…" : "Start the report"}</button>
+            <${Share} view="regime" spec=${body} />
+          </p>
+          <${Wrong} errors=${all} />
+          ${failed && html`<${Problem} error=${failed} />`}
+          <${Cost} title="One kernel of it" spec=${kernel} isSettled=${edited.settled === spec}
+            onFound=${(wrong) => live(moved(wrong, FROM_ESTIMATE))} />
+        </div>
+        <${Programs} path="/regime" spec=${body} />
+        <${Before} />
+      </aside>
+    </div>`;
+}
+
+/** Reports that were asked for, where the service lists them. */
+function Before() {
+  const [jobs, keep] = useState([]);
+  useEffect(() => {
+    const load = async () => {
+      const { paths } = await openapi();
+      if (!paths["/regime"]?.get) return;
+      const page = await get("/regime?limit=20");
+      keep(Object.values(page).find(Array.isArray) ?? []);
+    };
+    load().catch(() => {}); // a list to go back to is no reason to complain
+  }, []);
+  if (!jobs.length) return null;
+  return html`
+    <section class="card" aria-label="Reports">
+      <h2>Reports</h2>
+      <ul class="jobs">${jobs.map((job) => html`
+        <li key=${job.id}>
+          <a href=${`#/regime/${job.id}`}>${new Date(job.created_at).toLocaleString()}</a>
+          <${StatusBadge} job=${{ ...job, outcome: job.result?.verdict }} />
+        </li>`)}</ul>
+    </section>`;
+}
+
+function Job({ id }) {
+  const { job, state, error, keep } = useJob(`/regime/${id}`);
+  if (error) return html`<${Problem} error=${error} />`;
+  if (!job) return html`<${Loading} what="Loading the report" />`;
+  return html`
+    <div class="intro"><p><a href="#/regime">Regime reports</a></p></div>
+    ${state === "lost" && html`<p class="banner" role="status">The connection is lost. It is taken up again by itself.</p>`}
+    ${!job.result && html`<h1>Training networks for the report</h1>`}
+    <${Status} job=${job} onChange=${keep} onGone=${() => { location.hash = "#/regime"; }} />
+    ${job.result && html`<${Report} report=${job.result} id=${id} />`}`;
+}
