@@ -4,6 +4,7 @@ import { View as Runs } from "../views/runs.js";
 import { View as Compose } from "../views/compose.js";
 import { View as Kernels } from "../views/kernels.js";
 import { View as Regime } from "../views/regime.js";
+import { View as Compare } from "../views/compare.js";
 
 export const VIEWS = {
   "": { View: Gallery, title: "Experiments" },
@@ -11,6 +12,7 @@ export const VIEWS = {
   compose: { View: Compose, title: "Compose" },
   kernels: { View: Kernels, title: "Kernels" },
   regime: { View: Regime, title: "Regime" },
+  compare: { View: Compare, title: "Compare" },
 };
 
 /** What the header leads to, where the view exists. */

@@ -98,9 +98,9 @@ function Evidence({ own, thresholds }) {
 
 const MEASURES = [
   ["kernel_change", "Change of the kernel", (row) => row.kernel_change, "kernel_change"],
-  ["linearization", "Distance of the linearized network, training points", (row) => row.linearization_error?.train,
+  ["linearization", "Linearized network apart, training", (row) => row.linearization_error?.train,
     "linearization_error_train"],
-  ["linearization_test", "Distance of the linearized network, test points", (row) => row.linearization_error?.test,
+  ["linearization_test", "Linearized network apart, test", (row) => row.linearization_error?.test,
     "linearization_error_test"],
   ["weight_change", "Change of the weights", (row) => row.weight_change, "weight_change"],
 ];
@@ -129,8 +129,8 @@ function lines(rows, of, fitted) {
   const x = rows.map((row) => row.width);
   const measured = [
     { label: "median", x, y: rows.map((row) => of(row).median), points: true, color: "--s1" },
-    { label: "low", x, y: rows.map((row) => of(row).low), color: "--s8", dash: true },
-    { label: "high", x, y: rows.map((row) => of(row).high), color: "--s8", dash: true },
+    { label: "", x, y: rows.map((row) => of(row).high), color: "--s8", dash: true },
+    { label: "interval", x, y: rows.map((row) => of(row).low), color: "--s8", dash: true },
   ];
   if (!fitted) return measured;
   const logs = rows.map((row) => Math.log(of(row).median) - fitted.slope * Math.log(row.width));
@@ -146,7 +146,7 @@ function TestErrors({ rows }) {
   return html`
     <section class="card" aria-label="Test errors">
       <h3>Errors on the test points</h3>
-      <table>
+      <table class="errors">
         <thead><tr><th scope="col">Width</th>${known.map((who) => html`<th scope="col">${WHO[who]}</th>`)}</tr></thead>
         <tbody>${rows.map((row) => html`
           <tr><th scope="row">${row.width}</th>
