@@ -2,16 +2,18 @@
 import { html, useEffect, useMemo, useState } from "../page/html.js";
 import { get } from "../page/api.js";
 import { differences, names, quantities } from "../page/comparison.js";
+import { median } from "../page/exponent.js";
 import { show } from "../page/numbers.js";
 import { Chart } from "../components/chart.js";
 import { Empty, Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
-import { StatusBadge } from "../components/status.js";
+import { StatusBadge, ended } from "../components/status.js";
 import { Sweeps } from "./compare_sweeps.js";
 
 const MOST_POINTS = 600;
 const REFRESH_MS = 3000;
-const NUMBERS = "loss,loss_test,kernel_distance,kernel_velocity,alignment,cka,displacement,sharpness,linearized,layer_share,path";
+const NUMBERS = ["loss", "loss_test", "kernel_distance", "linearized", "alignment", "cka", "kernel_velocity",
+  "displacement", "sharpness", "layer_share", "path"]; // in the order of the charts
 const LOGARITHMIC = /loss|distance|displacement|error|velocity/;
 
 const addressFor = (ids) => `#/compare?ids=${ids.join(",")}`;
@@ -39,12 +41,12 @@ function useRuns(ids) {
     const stop = new AbortController();
     let clock;
     const load = async () => {
-      const asked = ids.map((id) => get(`/runs/${id}?max_points=${MOST_POINTS}&fields=${NUMBERS}`, { signal: stop.signal }));
+      const asked = ids.map((id) => get(`/runs/${id}?max_points=${MOST_POINTS}&fields=${NUMBERS.join()}`, { signal: stop.signal }));
       try {
         const found = await Promise.all(asked);
         keep(found);
         fail(null);
-        if (found.some((run) => ["queued", "running"].includes(run.status))) clock = setTimeout(load, REFRESH_MS);
+        if (found.some((run) => !ended(run))) clock = setTimeout(load, REFRESH_MS);
       } catch (refused) {
         if (!stop.signal.aborted) fail(refused);
       }
@@ -63,24 +65,26 @@ function Compared({ runs, ids }) {
   const differing = useMemo(() => differences(specs), [runs]);
   const labels = names(specs, differing).map((name, i) => name || runs[i].experiment || `run ${runs[i].id.slice(0, 6)}`);
   const numbers = useMemo(() => runs.map((run) => quantities(run.series)), [runs]);
-  const known = [...new Set(numbers.flatMap((each) => Object.keys(each)))];
+  const place = (name) => NUMBERS.indexOf(name.split(", ")[0]);
+  const known = [...new Set(numbers.flatMap((each) => Object.keys(each)))].sort((one, other) => place(one) - place(other));
+  const atTheEnd = numbers.map((each, i) => (ended(runs[i]) ? each : {}));
   return html`
     <${Table} runs=${runs} labels=${unique(labels)} numbers=${numbers} ids=${ids} />
     <section class="charts" aria-label="Over time">
       ${known.map((name) => html`<${Overlay} key=${name} name=${name} numbers=${numbers} labels=${unique(labels)} />`)}
     </section>
-    <${Sweeps} differing=${differing} known=${known} numbers=${numbers} />`;
+    <${Sweeps} differing=${differing} known=${known} numbers=${atTheEnd} />`;
 }
 
 const unique = (labels) => labels.map((label, i) => (labels.indexOf(label) === labels.lastIndexOf(label) ? label : `${label} (${i + 1})`));
 
 function Table({ runs, labels, numbers, ids }) {
-  const last = (i) => numbers[i].loss?.members.map((values) => show(values.at(-1), 3)).slice(0, 3).join(", ");
+  const last = (i) => numbers[i].loss && show(median(numbers[i].loss.members.map((values) => values.at(-1))), 3);
   return html`
     <div class="rows" role="region" aria-label="Runs that are compared" tabindex="0">
       <table>
         <thead><tr><th scope="col">Run</th><th scope="col">Status</th><th scope="col">Networks</th>
-          <th scope="col">Last loss</th><th scope="col"><span class="unseen">Leave out</span></th></tr></thead>
+          <th scope="col">Last loss (median)</th><th scope="col"><span class="unseen">Leave out</span></th></tr></thead>
         <tbody>${runs.map((run, i) => html`
           <tr key=${run.id}>
             <th scope="row"><span class=${`line-sample s${(i % 8) + 1}`}></span><a href=${`#/runs/${run.id}`}>${labels[i]}</a></th>

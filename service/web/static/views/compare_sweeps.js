@@ -12,11 +12,12 @@ export function Sweeps({ differing, known, numbers }) {
   const axes = useMemo(() => differing.filter((each) => isNumeric(each) && !isOfSeeds(each))
     .sort((one, other) => isWidth(other) - isWidth(one)), [differing]);
   const [chosen, choose] = useState(null);
+  const isKnown = numbers.filter((each) => Object.keys(each).length).length > 1;
   const axis = axes.find(({ path }) => path === chosen) ?? axes[0];
-  if (!axis) return null;
+  if (!axis || !isKnown) return null;
   return html`
     <section class="sweeps" aria-label="By what they differ in">
-      <h2>At the end, against
+      <h2>At the end, against${" "}
         <label class="against"><span class="unseen">what</span>
           <select onChange=${(event) => choose(event.target.value)}>
             ${axes.map(({ path }) => html`<option value=${path} selected=${path === axis.path}>${inWords(path)}</option>`)}
