@@ -37,6 +37,7 @@ from service.routes import (
     onnx_kernels,
     operations,
     predict,
+    regime,
     responses,
     runs,
 )
@@ -118,7 +119,18 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
     app.state.metrics = metrics
     _put_at_the_door(app, settings, metrics)
     responses.install(app)
-    for noun in (kernels, onnx_kernels, predict, kernel_jobs, runs, export, experiments, operations, access):
+    for noun in (
+        kernels,
+        onnx_kernels,
+        predict,
+        kernel_jobs,
+        runs,
+        regime,
+        export,
+        experiments,
+        operations,
+        access,
+    ):
         app.include_router(noun.router)
     describe_answers(app)
     web.mount(app)

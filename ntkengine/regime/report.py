@@ -80,7 +80,7 @@ def regime_report(
     Several seeds of each width are trained. Beside each, from its own start: the linearized
     network under the same optimiser, and the closed form of gradient flow with its kernel. The last step has
     the report: `verdict` with `reasons` and `thresholds`; `widths`, a row of medians with bootstrap intervals
-    for each; `exponents` in the width; `learning_rate_limit`; `advice`, which has been checked by a run; `assumptions`.
+    for each; `exponents` in the width; `learning_rate_limit`; `advice`, checked by a run; `assumptions`.
 
     A report that is taken up from a step's checkpoint goes on with the networks that are missing there.
 
@@ -134,7 +134,7 @@ def advised(spec: RegimeSpec, found: Findings, seconds: float) -> Generator[Step
         yield from found.measure(case, seconds)
     cases, knob = spec.probes() or spec.cases(), KNOBS[spec.advise]
     slopes = exponents(cases, found.by_key, knob.axis)
-    told = {
+    told: Row = {
         "change": spec.advise,
         "tolerance": spec.tolerance,
         "exponents": slopes,

@@ -9,7 +9,7 @@ from typing import Any
 
 from ntkengine.dynamics import RunSpec
 from service.compute.worker import Stream
-from service.runs import child, kernel_child, kernel_plan
+from service.runs import child, kernel_child, kernel_plan, regime_child, regimes
 from service.runs.limits import check_model, check_run
 from service.settings import Settings
 
@@ -78,4 +78,13 @@ KERNEL = JobKind(
     content=of_request,
 )
 
-KINDS = (RUN, KERNEL)
+REGIME = JobKind(
+    name="regime",
+    path="/regime",
+    stream=regime_child.report,
+    check=regimes.check,
+    facts=regimes.facts,
+    disk_bytes=regimes.disk_bytes,
+)
+
+KINDS = (RUN, KERNEL, REGIME)

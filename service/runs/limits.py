@@ -12,6 +12,7 @@ from ntkengine.kernels import KernelSpec
 from ntkengine.model import Model
 from ntkengine.onnx_kernels import OnnxKernelSpec
 from ntkengine.predict import PredictSpec
+from ntkengine.regime import RegimeSpec
 from ntkengine.spec import to_jsonable
 from service.settings import Settings
 
@@ -88,6 +89,20 @@ def check_run(spec: RunSpec, settings: Settings) -> None:
     _check("/training", "flops", plan["flops"], settings.max_job_flops)
     _check("/record", "bytes held", plan["bytes"], settings.max_bytes)
     _check("/record", "bytes kept", plan["bytes_kept"], settings.max_bytes)
+
+
+def check_regime(spec: RegimeSpec, settings: Settings) -> None:
+    """Refuse a regime report that would take too long or too much memory.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    for index, width in enumerate(spec.widths or ()):
+        _check(f"/widths/{index}", "width", width, settings.max_width)
+    _check("/data/x", "points", shape_of(spec.data.x, "x")[0], settings.max_points)
+    plan = spec.plan()
+    _check("", "flops", plan["flops"], settings.max_job_flops)
+    _check("", "bytes", plan["bytes"], settings.max_bytes)
 
 
 def least_numbers(spec: KernelSpec) -> int:
