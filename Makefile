@@ -33,7 +33,8 @@ format: $(VENV)/installed-dev ## rewrite the sources in the house's style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-verify: $(VENV)/installed-dev ## the long forms of the tests: many seeds, many widths
+verify: $(VENV)/installed-dev ## every claimed number, measured; then the long forms of the tests
+	$(BIN)/ntk verify
 	$(BIN)/pytest -m verify --timeout 3600
 
 bench: $(VENV)/installed-run ## what it costs, beside neural-tangents; BENCH="--quick --only dense"

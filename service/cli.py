@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands import operations, worker
+from service.commands import operations, regime, verify, worker
 from service.commands.terminal import err, out, settings_from
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+verify.add_to(app)
+regime.add_to(app)
 operations.add_to(app)
 worker.add_to(app)
 

@@ -1,0 +1,46 @@
+"""The table of claims: its short form, and that it can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from ntkengine.verify import QUICK, Claim, claims, verify
+from ntkengine.verify.claim import below, equal, every, inside
+from ntkengine.verify.exact import infinite_width, start_of_the_neuron
+
+# The others take a minute together, and run in the long form.
+LATER = ("velocity", "Standard, linear", "relu")
+SOON = [each for each in claims() if not any(words in each.about for words in LATER)]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("claim", SOON, ids=lambda claim: claim.about)
+def test_holds(claim: Claim) -> None:
+    found = claim.measure(QUICK)
+    assert found.holds, found.measured
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize(
+    "claim", [each for each in claims() if each not in SOON], ids=lambda claim: claim.about
+)
+def test_holds_too(claim: Claim) -> None:
+    found = claim.measure(QUICK)
+    assert found.holds, found.measured
+
+
+def test_a_claim_can_fail() -> None:
+    assert not equal([1.0, 2.0], [1.0, 2.1], 1e-3).holds
+    assert not below(2e-5, 1e-5).holds
+    assert not inside(-0.8, -1.0, -0.9).holds
+    assert not every([inside(0.5, 0.0, 1.0), inside(2.0, 0.0, 1.0)]).holds
+    assert not below(float("nan"), 1.0).holds
+
+
+def test_lines_say_what_was_measured() -> None:
+    (line,) = verify(replace(QUICK, seeds=2), only="kernel at the start")
+    assert line.holds == start_of_the_neuron(QUICK).holds
+    assert "77.0625" in line.measured
+    assert "1.49028" in infinite_width(QUICK).measured
