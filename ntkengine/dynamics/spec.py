@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from ntkengine.data import ArrayField, ArrayValue, NumbersField, inputs_shape, load, shape_of
 from ntkengine.dynamics.losses import Loss
@@ -68,6 +68,18 @@ def check_targets(y: ArrayValue, rows: int, outputs: int, loss: Loss, pointer: s
         loss.check(load(y, "y"))
 
 
+def one_or_several(weights: Any) -> str:
+    """Which form of weights it is, so that mistakes are reported of that form alone."""
+    return "several" if isinstance(weights, list | tuple) else "one"
+
+
+OneStart = dict[str, NumbersField]
+SeveralStarts = Annotated[tuple[OneStart, ...], Field(min_length=1, max_length=MOST_MEMBERS)]
+Starts = Annotated[
+    Annotated[OneStart, Tag("one")] | Annotated[SeveralStarts, Tag("several")], Discriminator(one_or_several)
+]
+
+
 @spec
 class RunSpec:
     """A training run: a network, data, how it is trained and what is recorded.
@@ -90,11 +102,7 @@ class RunSpec:
     """Seed of the initial weights; 0 where neither seed nor weights are given."""
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1, max_length=MOST_MEMBERS)] | None = None
     """Seeds of several members."""
-    weights: (
-        dict[str, NumbersField]
-        | Annotated[tuple[dict[str, NumbersField], ...], Field(min_length=1, max_length=MOST_MEMBERS)]
-        | None
-    ) = None
+    weights: Starts | None = None
     """Initial weights by name, such as `layers.0.W` of shape (fan-in, width), in place of a seed; or a list
     of such objects, one a member."""
 
