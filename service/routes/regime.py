@@ -63,11 +63,11 @@ IN_FORM = {name: value for name, value in EXAMPLES["width"]["value"].items() if 
 REPORT = """The report, null until it is there.
 
 `verdict`: `lazy`, `rich`, `between` or `undetermined`, as `definitions` and `thresholds` say; `reasons` in
-sentences; `widths`: a row for each width, with medians over seeds and bootstrap intervals
-{median, low, high} of the relative kernel change, `|f - f_lin| / |f_T - f_0|` on train and test, the
-kernel's velocity, its alignment with the targets, CKA, the relative weight change, the share of the loss that was trained away, and the test
-errors of network, linearized network and kernel; `exponents` in the width; `learning_rate_limit`; `advice`,
-which was tried; `assumptions` of the theory."""
+sentences; `widths`: a row for each width, with medians over seeds and bootstrap intervals {median, low,
+high} of the relative kernel change, `|f - f_lin| / |f_T - f_0|` on train and test, the kernel's velocity,
+its alignment with the targets, CKA, the relative weight change, the share of the loss that was trained
+away, and the test errors of network, linearized network and kernel; `exponents` in the width;
+`learning_rate_limit`; `advice`, which was tried; `assumptions` of the theory."""
 
 
 class RegimeProgress(Answer):

@@ -19,7 +19,7 @@ BODY: dict[str, Any] = {
         ]
     },
     "data": {"x": [[1.0], [-1.0]], "y": [[1.0], [1.0]], "x_test": [[0.5]], "y_test": [[1.0]]},
-    "training": {"kind": "gradient_descent", "learning_rate": 0.02, "steps": 300},
+    "training": {"kind": "gradient_descent", "learning_rate": 0.05, "steps": 150},
     "seeds": 3,
     "widths": [4, 400],
 }
@@ -38,8 +38,13 @@ def ended(job: dict[str, Any]) -> dict[str, Any] | None:
     return job if job["status"] in {"succeeded", "failed", "cancelled"} else None
 
 
-def test_a_wide_network_is_lazy_and_a_narrow_one_is_not(engine: Server) -> None:
-    job = asked(engine, BODY)
+@pytest.fixture(scope="module")
+def job(engine: Server) -> dict[str, Any]:
+    """One that has succeeded."""
+    return asked(engine, BODY)
+
+
+def test_a_wide_network_is_lazy_and_a_narrow_one_is_not(job: dict[str, Any]) -> None:
     assert job["status"] == "succeeded", job["error"]
     assert job["kind"] == "regime"
     assert job["progress"]["fraction"] == 1.0
@@ -52,8 +57,7 @@ def test_a_wide_network_is_lazy_and_a_narrow_one_is_not(engine: Server) -> None:
     assert all(isinstance(reason, str) for reason in report["reasons"])
 
 
-def test_events_end_with_the_report(engine: Server) -> None:
-    job = asked(engine, changed(BODY, "/widths", None))
+def test_events_end_with_the_report(engine: Server, job: dict[str, Any]) -> None:
     events = engine.client.get(f"{job['links']['events']}", headers={"Accept": "application/x-ndjson"}).text
     last = events.strip().splitlines()[-1]
     assert '"finished"' in last
@@ -61,7 +65,8 @@ def test_events_end_with_the_report(engine: Server) -> None:
 
 
 def test_listed_and_forgotten(engine: Server) -> None:
-    job = asked(engine, changed(BODY, "/widths", None))
+    job = asked(engine, changed(changed(BODY, "/widths", None), "/training/steps", 3))
+    assert job["result"]["verdict"] == "undetermined"
     place = job["links"]["self"]
     assert job["id"] in [each["id"] for each in engine.client.get("/regime").json()["reports"]]
     assert engine.client.delete(place).status_code == 204
