@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Put the third-party files that the pages need into the package, so that they work with no internet.
-#   scripts/vendor_web.sh [directory]     the package's own directory of files, unless another is named
+#   scripts/vendor_web.sh [directory]     the package's own directory of files, unless another is named;
+# what tests of the pages need comes to tests/web/vendor, or to tests in the directory named.
 # The versions are those of vendor_web/package-lock.json, which pins them by hash; nothing of them is executed here.
 # To raise one: change package.json there, `npm install --package-lock-only --ignore-scripts`, and run this again.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 to=$(mkdir -p "${1:-$root/service/web/static}" && cd "${1:-$root/service/web/static}" && pwd)
+tests=${1:+$to/tests}
+tests=${tests:-$root/tests/web/vendor}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -32,3 +35,7 @@ cp uplot/dist/uPlot.min.css "$to/vendor/uplot.css"
 for package in preact @preact/signals @preact/signals-core htm uplot; do
   cp "$package/LICENSE" "$to/vendor/LICENSE.$(basename "$package")"
 done
+
+rm -rf "$tests"
+mkdir -p "$tests"
+cp axe-core/axe.min.js axe-core/LICENSE "$tests"

@@ -1,11 +1,12 @@
 """A real service on a free port, and a real browser."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.web.command import announced_address, ntk
 
@@ -19,6 +20,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+DESKTOP = (1280, 900)
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +48,52 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         yield browser
         browser.close()
+
+
+class Watch:
+    """What a page complains of, and what it asks of others."""
+
+    def __init__(self, page: Page, service: str) -> None:
+        self.complaints: list[str] = []
+        self.service_is_down = False
+        page.on("console", lambda message: self._said(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda asked: None if is_from(service, asked.url) else self._said(asked.url))
+        page.on("response", lambda got: self._said(f"{got.status} {got.url}") if got.status >= 400 else None)
+
+    def _said(self, text: str) -> None:
+        # Chromium itself reports that nobody answers; that is only in order where nobody can.
+        if not (self.service_is_down and "net::ERR_" in text):
+            self.complaints.append(text)
+
+
+def is_from(service: str, url: str) -> bool:
+    """Whether an address is the service's, or inside of the page."""
+    return url.startswith((f"{service}/", "data:", f"blob:{service}/"))
+
+
+Visit = Callable[..., AbstractContextManager[tuple[Page, Watch]]]
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Visit:
+    """Open pages that must load from their service alone and leave nothing on the console."""
+
+    @contextmanager
+    def opened(service: str, size: tuple[int, int] = DESKTOP) -> Iterator[tuple[Page, Watch]]:
+        width, height = size
+        context = browser.new_context(base_url=service, viewport={"width": width, "height": height})
+        page = context.new_page()
+        watch = Watch(page, service)
+        yield page, watch
+        context.close()
+        assert watch.complaints == []
+
+    return opened
+
+
+@pytest.fixture
+def page(visit: Visit, service: str) -> Iterator[Page]:
+    """A page of `service`."""
+    with visit(service) as (page, _):
+        yield page

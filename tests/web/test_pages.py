@@ -1,34 +1,12 @@
 """The pages as a browser shows them, with nothing from elsewhere."""
 
 import json
-from collections.abc import Iterator
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from service.cli import FIRST_KERNEL
-
-
-@pytest.fixture
-def page(browser: Browser, service: str) -> Iterator[Page]:
-    """A page that must load from the service alone and leave nothing on the console."""
-    context = browser.new_context(base_url=service)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda asked: None if is_from(service, asked.url) else complaints.append(asked.url))
-    page.on(
-        "response", lambda got: complaints.append(f"{got.status} {got.url}") if got.status >= 400 else None
-    )
-    yield page
-    context.close()
-    assert complaints == []
-
-
-def is_from(service: str, url: str) -> bool:
-    return url.startswith((f"{service}/", "data:"))
 
 
 @pytest.mark.browser

@@ -107,8 +107,8 @@ function Legend({ series, at, hover }) {
 function Menu({ title, x, y, series, plot }) {
   const [open, toggle] = useState(false);
   const names = [x.label, ...series.map((each, index) => each.label || `line ${index + 1}`)];
-  const rows = () => {
-    const columns = aligned(series, x, { ...y, log: false });
+  const rows = () => { // all numbers, also those that a logarithmic axis has no place for
+    const columns = aligned(series, { ...x, log: false }, { ...y, log: false });
     return columns[0].map((_, row) => columns.map((column) => column[row]));
   };
   return html`

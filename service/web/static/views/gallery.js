@@ -40,8 +40,8 @@ function Experiment({ experiment }) {
         <button class="button primary" disabled=${starting} onClick=${run}
           aria-label=${`Run: ${experiment.title}`}>${starting ? "Starting…" : "Run"}</button>
         <a class="button" href=${`#/compose?spec=${encodeURIComponent(JSON.stringify(experiment.spec))}`}
-          aria-label=${`Change: ${experiment.title}`}>Change it</a>
-        <a href=${`#/runs?experiment=${experiment.name}`} aria-label=${`Runs of: ${experiment.title}`}>Its runs</a>
+          aria-label=${`Change it: ${experiment.title}`}>Change it</a>
+        <a href=${`#/runs?experiment=${experiment.name}`} aria-label=${`Its runs: ${experiment.title}`}>Its runs</a>
       </p>
       ${error && html`<${Problem} error=${error} />`}
     </article>`;

@@ -43,6 +43,7 @@ function Shown({ watched, run, query }) {
     ${longest.length > 0
       ? html`<${Scrubber} times=${longest} time=${time} at=${at} />`
       : !ended(run) && html`<${Loading} what=${run.status === "queued" ? "Waiting for a free process" : "Computing"} />`}
+    <h2 class="unseen">Charts</h2>
     <div class="charts" data-points=${longest.length}>
       ${charts.map((chart) => html`
         <${Chart} key=${chart.title} ...${chart} x=${x} at=${at} onSelect=${choose} sync="time" />`)}
