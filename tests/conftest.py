@@ -1,10 +1,13 @@
 """What holds for every test: one thread of arithmetic a process, and no test skipped without a word."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.service.postgres import Postgres, program
 
 # Before anything imports torch or numpy: results are bitwise repeatable, and small work is many times faster.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -17,6 +20,19 @@ def pytest_configure(config: pytest.Config) -> None:
     lines = EXPECTED_SKIPS.read_text().splitlines()
     expected = {line for line in lines if line and not line.startswith("#")}
     config.pluginmanager.register(SkipWatch(expected, strict=os.environ.get("CI") == "true"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A private PostgreSQL; where its programs are missing, who needs it is skipped."""
+    if program("initdb") is None:
+        pytest.skip("PostgreSQL is not installed")
+    # Not below pytest's own directory: it is closed to the user as whom the server runs.
+    with tempfile.TemporaryDirectory(prefix="ntk-postgres-") as directory:
+        server = Postgres(Path(directory))
+        server.start()
+        yield server
+        server.stop()
 
 
 class SkipWatch:

@@ -128,13 +128,18 @@ def request_of(entries: Mapping[str, Entry], plan: TilePlan, key: str) -> dict[s
     return layout | {"grid": list(plan.grid), "arrays": arrays, "key": key}
 
 
+class HasWriterError(SpecError):
+    """Somebody else writes to the directory now."""
+
+
 @contextmanager
 def writer(directory: Path, entries: Mapping[str, Entry], plan: TilePlan, key: str) -> Iterator[Writer]:
     """The one writer of a directory, which is made if need be.
 
     Raises:
         ResourceError: too little space on the disk.
-        SpecError: the directory holds something else, or has a writer.
+        HasWriterError: the directory has a writer.
+        SpecError: it holds something else.
     """
     request = request_of(entries, plan, key)
     if not directory.exists():
@@ -145,7 +150,7 @@ def writer(directory: Path, entries: Mapping[str, Entry], plan: TilePlan, key: s
         try:
             fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the process ends, however it does
         except BlockingIOError:
-            raise SpecError(f"another process is writing to {directory.name}") from None
+            raise HasWriterError(f"another process is writing to {directory.name}") from None
         for partial in directory.rglob("*.partial"):  # left by a killed writer
             partial.unlink()
         target = Writer(directory, entries, plan, record.fileno())

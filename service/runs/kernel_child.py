@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ntkengine.data import load
 from ntkengine.errors import Cancelled, NumericalError
-from ntkengine.gram import Entry, StoredGram, TilePlan, gram_to_store
+from ntkengine.gram import Entry, HasWriterError, StoredGram, TilePlan, gram_to_store
 from ntkengine.kernels import Empirical, Infinite, KernelSpec
 from ntkengine.spec import from_jsonable
 from service.encoding import Message
@@ -87,16 +87,20 @@ def segments(tiling: Tiling, files: JobFiles, seconds: float) -> Iterator[int]:
     files.directory.mkdir(parents=True, exist_ok=True)
     while done < tiling.plan.count:
         deadline = time.monotonic() + patience
-        with suppress(Cancelled):
-            gram_to_store(
-                finite(tiling.block),
-                tiling.entries,
-                tiling.plan,
-                files.gram,
-                progress=progress,
-                cancelled=lambda deadline=deadline: time.monotonic() >= deadline,  # type: ignore[misc]
-            )
-            done = tiling.plan.count
+        try:
+            with suppress(Cancelled):
+                gram_to_store(
+                    finite(tiling.block),
+                    tiling.entries,
+                    tiling.plan,
+                    files.gram,
+                    progress=progress,
+                    cancelled=lambda deadline=deadline: time.monotonic() >= deadline,  # type: ignore[misc]
+                )
+                done = tiling.plan.count
+        except HasWriterError:  # of a worker that was taken for lost: what it still computes is as good
+            time.sleep(seconds)
+            done = done_before(files, tiling.plan)
         if patience == 0.0:
             done = done_before(files, tiling.plan)
         patience = seconds

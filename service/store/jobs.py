@@ -300,6 +300,8 @@ class JobStore:
 
 
 def _check_count(connection: sa.Connection, owner: str, statuses: Sequence[str], most: int) -> None:
+    if connection.dialect.name == "postgresql":  # where others could count at the same time
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(owner))))
     theirs = (jobs.c.owner == owner, jobs.c.status.in_(statuses))
     if (connection.scalar(sa.select(sa.func.count()).select_from(jobs).where(*theirs)) or 0) >= most:
         raise TooMany(most)

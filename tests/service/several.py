@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.service.server import PATIENCE, Server, eventually
@@ -15,32 +17,38 @@ QUICK = {"NTK_LEASE_SECONDS": "1.5", "NTK_WARM_PROCESSES": "1", "NTK_DATABASE_CO
 
 
 class Worker:
-    """A process that takes jobs and serves nothing."""
+    """A process that takes jobs and serves nothing; `prefix` is a command that starts it elsewhere."""
 
-    def __init__(self, directory: Path, name: str, work: str, **environment: str) -> None:
+    def __init__(
+        self, directory: Path, name: str, work: str, prefix: Sequence[str] = (), **environment: str
+    ) -> None:
         self.log = directory / f"{name}.log"
-        self._command = [sys.executable, "-m", "tests.service.work", work]
+        self._command = [*prefix, sys.executable, "-m", "tests.service.work", work]
         self._environment = {"NTK_DATA_DIR": str(directory / "data"), "NTK_LOG_LEVEL": "info", **environment}
+        self._starts = 0
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def start(self) -> None:
+    def launch(self) -> None:
+        """Start it; `ready` says when it works."""
+        self._starts += 1
         with self.log.open("a") as log:
             environment = {**os.environ, **self._environment}
             self._process = subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
-        eventually(self._works)
+
+    def ready(self) -> None:
+        eventually(self._works, patience=90)
 
     def _works(self) -> bool:
         assert self._process.poll() is None, self.log.read_text()
-        return "takes jobs" in self.log.read_text()
+        return self.log.read_text().count("takes jobs") == self._starts
 
     def attempts(self, run_id: str) -> list[int]:
         """The processes in which it has computed the run."""
-        return [
-            int(pid) for pid in re.findall(rf"run {re.escape(run_id)}: process (\d+)", self.log.read_text())
-        ]
+        found = re.findall(rf"(?:run|kernel) {re.escape(run_id)}: process (\d+)", self.log.read_text())
+        return [int(pid) for pid in found]
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -60,3 +68,33 @@ class Replica(Server):
     def __init__(self, directory: Path, name: str, **environment: str) -> None:
         super().__init__(directory, "double", NTK_WORK="0", **environment)
         self.log = directory / f"{name}.log"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Two replicas, of which tests ask the first and read from the second, and two workers."""
+
+    first: Replica
+    second: Replica
+    workers: tuple[Worker, Worker]
+
+    def start(self) -> None:
+        for worker in self.workers:
+            worker.launch()
+        self.first.start()
+        self.second.start()
+        for worker in self.workers:
+            worker.ready()
+
+    def at_work(self, run_id: str, points: int) -> tuple[Worker, Worker]:
+        """Who computes the run, once it has recorded so many points, and the other worker."""
+        self.first.reach(run_id, points)
+        one, two = self.workers
+        return (one, two) if one.attempts(run_id) else (two, one)
+
+    def stop(self) -> list[int]:
+        codes = [worker.stop() for worker in self.workers]
+        codes += [replica.stop() for replica in (self.first, self.second)]
+        self.first.close()
+        self.second.close()
+        return codes

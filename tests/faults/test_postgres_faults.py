@@ -1,0 +1,196 @@
+"""Workers are killed, stopped, cut off, and their database restarts: nothing is lost, doubled or changed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import PACE
+from tests.faults.namespaces import Machine
+from tests.faults.test_faults import DENSE, check_complete, spec
+from tests.service.postgres import Postgres
+from tests.service.server import JSONObject, alive, children, eventually
+from tests.service.several import QUICK, Fleet, Replica, Worker
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def fleet(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Two replicas and two workers on one database."""
+    directory = tmp_path_factory.mktemp("fleet")
+    environment = {"NTK_DATABASE_URL": postgres.database("fleet"), **PACE, **QUICK}
+    workers = (
+        Worker(directory, "one", "double", **environment),
+        Worker(directory, "two", "double", **environment),
+    )
+    found = Fleet(
+        Replica(directory, "first", **environment), Replica(directory, "second", **environment), workers
+    )
+    found.start()
+    yield found
+    assert found.stop() == [0, 0, 0, 0]
+
+
+def test_a_run_is_computed_by_a_worker_and_read_on_another_replica(fleet: Fleet) -> None:
+    run_id = fleet.first.create(spec())
+    check_complete(list(fleet.second.events(run_id)), spec())
+    assert sorted(len(worker.attempts(run_id)) for worker in fleet.workers) == [0, 1]
+    assert [children(replica.pid) for replica in (fleet.first, fleet.second)] == [[], []]
+
+
+def test_killed_worker(fleet: Fleet) -> None:
+    body = spec(seed=1)
+    run_id = fleet.first.create(body)
+    worker, other = fleet.at_work(run_id, 60)
+    started = children(worker.pid)
+    worker.kill()
+    check_complete(list(fleet.second.events(run_id)), body)
+    assert len(other.attempts(run_id)) == 1
+    assert fleet.first.show(run_id)["progress"]["crashes"] == 0
+    assert [pid for pid in started if alive(pid)] == []
+    worker.launch()
+    worker.ready()
+
+
+def test_worker_stopped_past_its_lease_and_continued(fleet: Fleet) -> None:
+    body = spec(seed=2)
+    run_id = fleet.first.create(body)
+    worker, other = fleet.at_work(run_id, 60)
+    worker.signal(signal.SIGSTOP)
+    eventually(lambda: other.attempts(run_id))
+    worker.signal(signal.SIGCONT)  # it would now commit what it computed before, and go on
+    check_complete(list(fleet.second.events(run_id)), body)
+    run = fleet.first.show(run_id)
+    assert (run["status"], run["progress"]["crashes"]) == ("succeeded", 0)
+    eventually(lambda: fleet.first.create(spec(seed=20)) and worker.attempts(run_id))
+    for after in [fleet.first.create(spec(seed=21 + n)) for n in range(4)]:  # more than the other takes
+        assert list(fleet.second.events(after))[-1]["kind"] == "finished"
+
+
+def test_worker_that_is_stopped_in_good_order_hands_over(fleet: Fleet) -> None:
+    body = spec(seed=3)
+    run_id = fleet.first.create(body)
+    worker, other = fleet.at_work(run_id, 60)
+    assert worker.stop() == 0
+    check_complete(list(fleet.second.events(run_id)), body)
+    assert len(other.attempts(run_id)) == 1
+    assert fleet.first.show(run_id)["progress"]["crashes"] == 0
+    worker.launch()
+    worker.ready()
+
+
+def test_cancel_on_a_replica_ends_the_process_on_a_worker(fleet: Fleet) -> None:
+    run_id = fleet.first.create(spec(seed=4))
+    worker, _ = fleet.at_work(run_id, 30)
+    (process,) = worker.attempts(run_id)
+    assert fleet.first.client.post(f"/runs/{run_id}/cancel").json()["status"] == "cancelled"
+    eventually(lambda: not alive(process), patience=5)
+    events = list(fleet.second.events(run_id))
+    assert events[-1]["kind"] == "cancelled"
+    assert [event["seq"] for event in events] == list(range(len(events)))
+
+
+def test_delete_on_a_replica(fleet: Fleet) -> None:
+    run_id = fleet.first.create(spec(seed=5))
+    worker, _ = fleet.at_work(run_id, 30)
+    (process,) = worker.attempts(run_id)
+    directory = worker.log.parent / "data" / "runs" / run_id
+    assert directory.exists()
+    assert fleet.first.client.delete(f"/runs/{run_id}").status_code == 204
+    eventually(lambda: not alive(process), patience=5)
+    assert fleet.second.client.get(f"/runs/{run_id}").status_code == 404
+    assert not directory.exists()
+
+
+def test_killed_replica_leaves_its_jobs_to_the_workers(fleet: Fleet) -> None:
+    body = spec(seed=6)
+    run_id = fleet.first.create(body)
+    fleet.first.kill()
+    check_complete(list(fleet.second.events(run_id)), body)
+    fleet.first.start()
+
+
+def test_small_kernels_are_jobs_where_nothing_is_computed(fleet: Fleet) -> None:
+    request = {"model": {"layers": [DENSE, {"kind": "relu"}, DENSE]}, "x1": [[1.0, 0.0], [0.6, 0.8]]}
+    answer = fleet.first.client.post("/kernel", json=request)
+    assert answer.status_code == 202
+    job = answer.json()
+    assert list(fleet.second.events_of(f"/kernels/{job['id']}"))[-1]["kind"] == "finished"
+
+
+def test_database_restarted_in_mid_run(fleet: Fleet, postgres: Postgres) -> None:
+    body = spec(seed=7)
+    run_id = fleet.first.create(body)
+    seen: list[JSONObject] = []
+    reader = threading.Thread(target=lambda: seen.extend(fleet.second.events(run_id)))
+    reader.start()
+    worker, _ = fleet.at_work(run_id, 60)
+    postgres.stop()
+    refused = fleet.first.client.post("/runs", json=spec())
+    assert refused.status_code == 503
+    assert refused.json()["type"] == "urn:ntkengine:problem:unavailable"
+    postgres.start()
+    reader.join(timeout=60)
+    check_complete(seen, body)  # over one connection
+    run = fleet.first.show(run_id)
+    assert (run["status"], run["progress"]["crashes"]) == ("succeeded", 0)
+    assert len(worker.attempts(run_id)) == 2
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("seed", range(10))
+def test_database_restarted_at_random(fleet: Fleet, postgres: Postgres, seed: int) -> None:
+    bodies = [spec(seed=100 * seed + n) for n in range(4)]
+    ids = [fleet.first.create(body) for body in bodies]
+    time.sleep(0.1 * seed)
+    postgres.stop()
+    postgres.start()
+    for run_id, body in zip(ids, bodies, strict=True):
+        check_complete(list(fleet.second.events(run_id)), body)
+
+
+@pytest.mark.verify
+@pytest.mark.skipif(os.getuid() != 0, reason="makes network namespaces")
+def test_worker_cut_off_from_the_database(postgres: Postgres, tmp_path: Path) -> None:
+    """Two workers in network namespaces; the cable of one is pulled in mid-run, and put back later."""
+    machines = (Machine(1), Machine(2))
+    database = f"cut{os.getpid()}"
+    environment = {"NTK_DATABASE_URL": postgres.database(database), **PACE, **QUICK}
+    workers = [
+        Worker(
+            tmp_path,
+            f"worker{n}",
+            "double",
+            machine.prefix,
+            **{**environment, "NTK_DATABASE_URL": postgres.url(database, machine.host)},
+        )
+        for n, machine in enumerate(machines)
+    ]
+    replicas = [Replica(tmp_path, name, **environment) for name in ("first", "second")]
+    fleet = Fleet(replicas[0], replicas[1], (workers[0], workers[1]))
+    fleet.start()
+    try:
+        body = spec(seed=8, training={**spec()["training"], "steps": 1200})
+        run_id = fleet.first.create(body)
+        worker, other = fleet.at_work(run_id, 60)
+        machine = machines[workers.index(worker)]
+        (process,) = worker.attempts(run_id)
+        machine.cut_off()
+        eventually(lambda: other.attempts(run_id))
+        eventually(lambda: not alive(process))  # it cannot say that it lives, so it computes no more
+        machine.connect()
+        check_complete(list(fleet.second.events(run_id)), body)
+        assert fleet.first.show(run_id)["progress"]["crashes"] == 0
+        eventually(lambda: fleet.at_work(fleet.first.create(spec(seed=9)), 1)[0] is worker)
+    finally:
+        codes = fleet.stop()
+        for machine in machines:
+            machine.remove()
+    assert codes == [0, 0, 0, 0]
