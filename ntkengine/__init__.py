@@ -36,7 +36,9 @@ from ntkengine.activations import (
 )
 from ntkengine.data import Dataset
 from ntkengine.dynamics import (
+    Adam,
     At,
+    CrossEntropy,
     Data,
     Every,
     GradientDescent,
@@ -44,8 +46,10 @@ from ntkengine.dynamics import (
     HalfMean,
     HalfSum,
     KernelRecord,
+    LinearizedRecord,
     LinearSchedule,
     Logarithmic,
+    Logistic,
     LossRecord,
     Mean,
     OutputsRecord,
@@ -110,12 +114,14 @@ from ntkengine.layers import (
 from ntkengine.model import Model
 from ntkengine.onnx_models import load_onnx
 from ntkengine.parameterizations import NTK, AbcParameterization, Exponents, MeanField, MuP, Standard
+from ntkengine.predict import Prediction, PredictSpec, compute_prediction
 
 __all__ = [
     "NTK",
     "ABRelu",
     "AbcParameterization",
     "Abs",
+    "Adam",
     "Aggregate",
     "At",
     "Attention",
@@ -125,6 +131,7 @@ __all__ = [
     "ConvLocal",
     "ConvTranspose",
     "Cos",
+    "CrossEntropy",
     "Data",
     "Dataset",
     "Dense",
@@ -160,7 +167,9 @@ __all__ = [
     "LeakyRelu",
     "Linear",
     "LinearSchedule",
+    "LinearizedRecord",
     "Logarithmic",
+    "Logistic",
     "LossRecord",
     "Mask",
     "MaxPool",
@@ -178,6 +187,8 @@ __all__ = [
     "OutputsRecord",
     "Parallel",
     "Polynomial",
+    "PredictSpec",
+    "Prediction",
     "Quadratic",
     "RMSNorm",
     "Rademacher",
@@ -208,6 +219,7 @@ __all__ = [
     "WeightsRecord",
     "Zero",
     "compute_kernel",
+    "compute_prediction",
     "empirical_gram",
     "empirical_nngp",
     "empirical_ntk",
