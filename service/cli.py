@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands import operations, regime, verify, worker
+from service.commands import (
+    experiments,
+    export,
+    kernel,
+    operations,
+    predict,
+    regime,
+    run,
+    verify,
+    watch,
+    worker,
+)
 from service.commands.terminal import err, out, settings_from
 
 if TYPE_CHECKING:
@@ -23,6 +34,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+for commands in (kernel, predict, run, watch, experiments, export):
+    commands.add_to(app)
 verify.add_to(app)
 regime.add_to(app)
 operations.add_to(app)
@@ -74,7 +87,7 @@ def serve(
     except (TooOpen, RuntimeError, ValueError, OSError) as error:
         err.print(f"The service was not started: {error}", style="red")
         raise typer.Exit(1) from None
-    asyncio.run(run(server, listener))
+    asyncio.run(serve_until_stopped(server, listener))
     out.print("Stopped.")
 
 
@@ -89,7 +102,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise typer.Exit(1) from None
 
 
-async def run(server: uvicorn.Server, listener: socket.socket) -> None:
+async def serve_until_stopped(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve until stopped, and announce the service once it answers."""
     announcing = asyncio.create_task(announce_when_ready(server, listener))
     await server.serve(sockets=[listener])

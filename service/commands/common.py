@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from service.commands.terminal import err, out
+from service.commands.terminal import err, give_up, out
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,6 +52,9 @@ Url = Annotated[
 ]
 Key = Annotated[str | None, typer.Option(envvar="NTK_KEY", help="Key for that service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as is done where no terminal reads it.")]
+
+
+ASKED_WRONGLY = frozenset({400, 404, 405, 406, 413, 415, 422})
 
 
 @dataclass(frozen=True)
@@ -189,8 +192,8 @@ def spec_of(kind: type[T], body: Any) -> T:
 def service_at(url: str | None, key: str | None) -> Iterator[Client | None]:
     """A client of the service at that address; None where there is none, so that this machine computes.
 
-    What goes wrong inside is told, with what to do, and ends the command: with 2 if the request must be
-    changed, with 1 if the work failed.
+    What goes wrong inside is told, with what to do, and ends the command: with 2 if what was asked for must
+    be changed, with 1 if the work failed.
     """
     from ntkengine.errors import EngineError
     from service.client import Client, ConnectionLost, ProblemError
@@ -226,7 +229,8 @@ def _told(problem: Mapping[str, Any]) -> typer.Exit:
     for hint in dict.fromkeys([*hints, problem.get("hint")]):
         if hint:
             err.print(f"  {hint}")
-    return typer.Exit(2 if 400 <= problem["status"] < 500 else 1)
+    numerical = str(problem.get("type", "")).endswith(":numerical")
+    return typer.Exit(2 if problem["status"] in ASKED_WRONGLY and not numerical else 1)
 
 
 def wants_json(as_json: bool) -> bool:
@@ -248,3 +252,39 @@ def answer(value: Any, readable: Callable[[], Iterable[RenderableType]], *, as_j
         return
     for part in readable():
         out.print(part)
+
+
+def facts_table(facts: Mapping[str, Any]) -> RenderableType:
+    """Names and values, those within values beside them."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), _words(value))
+    return table
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_words(inner)}" for name, inner in value.items())
+    return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def check_suffix(path: Path | None, *known: str) -> None:
+    """Refuse, before anything is computed, a file of a kind that is not written."""
+    if path is not None and path.suffix not in known:
+        raise typer.BadParameter(f"{path} does not end in {' or '.join(known)}", param_hint="--out")
+
+
+def write(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file; a name has all of it or what it had before."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.writelines(pieces)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise give_up(f"{path} could not be written: {error.strerror}") from None
