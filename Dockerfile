@@ -7,8 +7,8 @@ COPY constraints.txt wheel[s] /wheels/
 
 # What pyproject.toml asks for, apart, so that only a change of that fetches it anew.
 FROM ${PYTHON_IMAGE} AS requirements
-COPY pyproject.toml ./
-RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+COPY pyproject.toml /
+RUN python -c 'import tomllib; print(*tomllib.load(open("/pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
     >/requirements.txt
 
 FROM ${PYTHON_IMAGE} AS build

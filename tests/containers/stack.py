@@ -15,6 +15,7 @@ from tests.service.server import JSONObject
 ROOT = Path(__file__).parents[2]
 IMAGE = os.environ.get("NTK_IMAGE", "ntkengine")
 PATIENCE = 90
+WORKERS = 2
 
 
 def run(command: list[str], environment: Mapping[str, str] | None = None, *, check: bool = True) -> str:
@@ -76,7 +77,11 @@ class Stack:
 
     def __init__(self, secrets: Path) -> None:
         port = free_port()
-        self._environment = {"NTK_SECRETS": str(secrets), "NTK_PUBLISH": f"127.0.0.1:{port}"}
+        self._environment = {
+            "NTK_SECRETS": str(secrets),
+            "NTK_PUBLISH": f"127.0.0.1:{port}",
+            "NTK_LEASE_SECONDS": "3",
+        }
         self.url = f"http://127.0.0.1:{port}"
         self.client = Client(self.url, key=(secrets / "key").read_text())
 
@@ -87,16 +92,18 @@ class Stack:
     def up(self) -> None:
         """Start what does not run, until all is healthy."""
         waiting = ("--wait", "--wait-timeout", str(PATIENCE))
-        self.compose("up", "--detach", "--no-build", "--pull", "never", *waiting)
+        self.compose(
+            "up", "--detach", "--no-build", "--pull", "never", "--scale", f"worker={WORKERS}", *waiting
+        )
 
     def containers(self, *services: str) -> list[str]:
         """The containers that run, of all services or of some."""
         return self.compose("ps", "--quiet", *services).split()
 
-    def computes(self, run_id: str) -> str:
-        """The container that says that it computes the run."""
+    def computes(self, run_id: str, service: str) -> str | None:
+        """The container of the service that said that it computes the run, if one did."""
         said = f"{run_id}: process"
-        return next(container for container in self.containers() if said in logs(container))
+        return next((found for found in self.containers(service) if said in logs(found)), None)
 
     def close(self) -> None:
         """Remove the containers and what they have kept."""

@@ -11,7 +11,7 @@ import pytest
 
 from service.client import Event
 from tests.containers.stack import IMAGE, LOCKED_DOWN, Stack, docker, free_port, inspect, is_healthy
-from tests.service.server import JSONObject, eventually
+from tests.service.server import eventually
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(240)]
 
@@ -29,17 +29,17 @@ QUADRATIC = {
 }  # fmt: skip
 
 
-def training(seed: int) -> JSONObject:
-    """A run that takes many seconds, and records each step."""
-    wide = {"kind": "dense", "width": 512}
-    digits = {"kind": "dataset", "name": "digits", "limit": 100}
-    return {
-        "model": {"layers": [wide, {"kind": "relu"}, {"kind": "dense", "width": 10}]},
-        "data": {"x": digits, "y": digits},
-        "training": {"kind": "gradient_descent", "learning_rate": 0.01, "steps": STEPS},
-        "record": [{"what": "loss", "schedule": {"kind": "every", "steps": 1}}],
-        "seed": seed,
-    }
+DIGITS = {"kind": "dataset", "name": "digits", "limit": 100}
+# It takes many seconds and records each step.
+TRAINING = {
+    "model": {
+        "layers": [{"kind": "dense", "width": 512}, {"kind": "relu"}, {"kind": "dense", "width": 10}],
+    },
+    "data": {"x": DIGITS, "y": DIGITS},
+    "training": {"kind": "gradient_descent", "learning_rate": 0.01, "steps": STEPS},
+    "record": [{"what": "loss", "schedule": {"kind": "every", "steps": 1}}],
+    "seed": 3,
+}
 
 
 def losses(events: list[Event]) -> list[float]:
@@ -108,15 +108,16 @@ def test_a_kernel(stack: Stack) -> None:
     assert abs(kernel[0, 0] - 1.4902777777777778) < 1e-14
 
 
-def kill_what_computes(stack: Stack, run_id: str) -> None:
-    docker("kill", "--signal", "KILL", stack.computes(run_id))
+def kill_the_server(stack: Stack) -> None:
+    docker("kill", "--signal", "KILL", *stack.containers("api"))
+    stack.up()
 
 
-def restart_the_database(stack: Stack, run_id: str) -> None:
+def restart_the_database(stack: Stack) -> None:
     stack.compose("restart", "db")
 
 
-def take_all_down_and_up(stack: Stack, run_id: str) -> None:
+def take_all_down_and_up(stack: Stack) -> None:
     stack.compose("down")
     assert not stack.containers()
     stack.up()
@@ -124,22 +125,32 @@ def take_all_down_and_up(stack: Stack, run_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(stack: Stack) -> list[float]:
-    return losses(list(stack.client.run(training(seed=3)).events()))
+    return losses(list(stack.client.run(TRAINING).events()))
 
 
-@pytest.mark.parametrize("disturb", [kill_what_computes, restart_the_database, take_all_down_and_up])
-def test_a_run_survives(
-    disturb: Callable[[Stack, str], None], stack: Stack, undisturbed: list[float]
-) -> None:
-    run = stack.client.run(training(seed=3))
+@pytest.mark.parametrize("disturb", [kill_the_server, restart_the_database, take_all_down_and_up])
+def test_a_run_survives(disturb: Callable[[Stack], None], stack: Stack, undisturbed: list[float]) -> None:
+    run = stack.client.run(TRAINING)
     events = run.events()
     head = [next(events) for _ in range(100)]
     assert run.status().status == "running"
-    disturb(stack, run.id)
+    disturb(stack)
     assert losses(head + list(events)) == undisturbed
     assert run.status().status == "succeeded"
+
+
+def test_a_run_survives_its_worker(stack: Stack, undisturbed: list[float]) -> None:
+    runs = [stack.client.run(TRAINING) for _ in range(2)]  # the server takes one at most
+    streams = [run.events() for run in runs]
+    heads = [[next(events) for _ in range(100)] for events in streams]
+    worker = eventually(lambda: next(filter(None, (stack.computes(run.id, "worker") for run in runs)), None))
+    docker("kill", "--signal", "KILL", worker)
+    assert worker not in stack.containers("worker")
+    assert "running" in {run.status().status for run in runs}
+    for head, events in zip(heads, streams, strict=True):
+        assert losses(head + list(events)) == undisturbed
     stack.up()
 
 
-def test_nothing_was_lost(stack: Stack) -> None:
-    assert [job.status for job in stack.client.runs()] == ["succeeded"] * 4
+def test_nothing_is_lost(stack: Stack) -> None:
+    assert [job.status for job in stack.client.runs()] == ["succeeded"] * 6
