@@ -156,7 +156,7 @@ def test_a_killed_server_leaves_neither_gap_nor_duplicate(server: Server, visit:
         server.start()
         expect(page.locator(".banner")).to_be_hidden(timeout=30_000)
         watch.service_is_down = False
-        expect(page.locator(".badge", has_text="stopped")).to_be_visible(timeout=60_000)
+        expect(page.locator(".badge", has_text="ended")).to_be_visible(timeout=60_000)
         shown = saved_table(page, "Loss")
     stored = httpx.get(f"{server.address}/runs/{run['id']}").json()
     loss = stored["series"]["loss"]

@@ -83,7 +83,7 @@ const rgb = (hex) => {
 };
 
 function draw(canvas, flat, rows, columns, color) {
-  const small = rows <= SMALL && columns <= SMALL && rows > 1;
+  const small = rows <= SMALL && columns <= SMALL;
   const zoom = small ? Math.max(1, Math.floor(720 / columns)) : 1;
   const source = pixels(flat, rows, columns, color);
   canvas.width = columns * zoom;

@@ -86,7 +86,7 @@ function draw(canvas, width, { labels, bounds, field, curves, paths }) {
   pen.clip();
   if (field) arrows(pen, frame, field);
   curves.forEach((curve) => contour(pen, frame, curve));
-  paths.forEach((path) => trail(pen, frame, path));
+  [...paths].sort((a, b) => Boolean(b.dash) - Boolean(a.dash)).forEach((path) => trail(pen, frame, path));
   pen.restore();
 }
 
@@ -196,7 +196,7 @@ function trail(pen, frame, { points, color, dash, reached }) {
   run(reached - 1, points.length, 1, 0.35);
   run(0, reached, 2.25, 1);
   pen.setLineDash([]);
-  dot(pen, frame.to(...points[0]), stroke, style("--panel"), 4);
+  if (!dash) dot(pen, frame.to(...points[0]), stroke, style("--panel"), 4);
   dot(pen, frame.to(...points[reached - 1]), stroke, stroke, dash ? 3.5 : 5);
 }
 

@@ -4,6 +4,7 @@ import { post, remove } from "../page/api.js";
 import { Problem } from "./problem.js";
 
 const UNITS = [[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]];
+const WORDS = { stopped: "ended" }; // it ended where its spec says, nobody stopped it
 const UNENDED = new Set(["queued", "running"]);
 
 /** Seconds in words: "2 min 5 s". */
@@ -20,7 +21,7 @@ export const ended = (job) => !UNENDED.has(job.status);
 
 /** The word for a job's state, coloured. */
 export const StatusBadge = ({ job }) => html`
-  <span class="badge ${job.outcome ?? job.status}">${job.outcome ?? job.status}</span>`;
+  <span class="badge ${job.outcome ?? job.status}">${WORDS[job.outcome] ?? job.outcome ?? job.status}</span>`;
 
 /** `job` as the service gives it; `onGone` is called when it was deleted, `onChange` with a cancelled one. */
 export function Status({ job, onGone, onChange = () => {}, children }) {

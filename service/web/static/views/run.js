@@ -2,15 +2,16 @@
 import { html, useComputed, useEffect, useMemo, useState } from "../page/html.js";
 import { get } from "../page/api.js";
 import { Watched } from "../page/run.js";
-import { show } from "../page/numbers.js";
 import { Chart } from "../components/chart.js";
 import { Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
 import { Status, ended } from "../components/status.js";
 import { Downloads } from "./run_downloads.js";
 import { Scrubber, clock } from "./run_time.js";
-import { chartsOf } from "./run_charts.js";
+import { chartsOf, membersOf } from "./run_charts.js";
 import { panelsOf } from "./run_panels.js";
+
+const FIRST = 3; // charts above the kernel and the plane
 
 export function RunView({ id, query }) {
   const watched = useMemo(() => new Watched(id), [id]);
@@ -34,6 +35,8 @@ function Shown({ watched, run, query }) {
   const charts = useMemo(() => chartsOf(all, run), [watched.series.value, run.spec]);
   const x = { label: "time", log: time.log.value };
   const choose = (value) => time.choose(value);
+  const drawn = charts.map((chart) => html`
+    <${Chart} key=${chart.title} ...${chart} x=${x} at=${at} onSelect=${choose} sync="time" />`);
   return html`
     <${Title} run=${run} />
     <${Status} job=${run} onGone=${() => { location.hash = "#/runs"; }} onChange=${() => watched.refresh()}>
@@ -45,29 +48,37 @@ function Shown({ watched, run, query }) {
       : !ended(run) && html`<${Loading} what=${run.status === "queued" ? "Waiting for a free process" : "Computing"} />`}
     <h2 class="unseen">Charts</h2>
     <div class="charts" data-points=${longest.length}>
-      ${charts.map((chart) => html`
-        <${Chart} key=${chart.title} ...${chart} x=${x} at=${at} onSelect=${choose} sync="time" />`)}
+      ${drawn.slice(0, FIRST)}
       ${panelsOf(all, run).map(({ Panel, name }) => html`
         <${Panel} key=${name} all=${all} run=${run} at=${at} version=${watched.series.value} />`)}
+      ${drawn.slice(FIRST)}
     </div>
     <${Downloads} run=${run} />`;
 }
 
 function Title({ run }) {
-  const [experiment, show_] = useState(null);
+  const [experiment, show] = useState(null);
   useEffect(() => {
-    if (run.experiment) get(`/experiments/${run.experiment}`).then(show_, () => {});
+    if (run.experiment) get(`/experiments/${run.experiment}`).then(show, () => {});
   }, [run.experiment]);
   return html`
-    <h1>${experiment?.title ?? "A run"}</h1>
+    <h1>${experiment?.title ?? nameOf(run.spec)}</h1>
     <p class="quiet">${experiment?.shows} ${facts(run)}</p>`;
 }
 
+const words = (kind) => ({ ntk: "NTK", mup: "muP" })[kind] ?? kind.replaceAll("_", " ");
+
+function nameOf({ model }) {
+  const widths = model.layers.map(({ width }) => width).filter(Boolean);
+  const others = [...new Set(model.layers.filter(({ width }) => !width).map(({ kind }) => words(kind)))];
+  return `Network of width ${widths.join("-")}${others.length ? `, ${others.join(", ")}` : ""}`;
+}
+
 function facts({ spec, time_unit: unit, created_at: created }) {
-  const widths = spec.model.layers.map(({ width }) => width).filter(Boolean).join("-");
-  return `Widths ${widths}, ${spec.model.parameterization.kind.replace("_", " ")} parameterization, ` +
-    `${spec.training.kind.replace("_", " ")}, started ${new Date(created).toLocaleString()}. Time is ${
-      unit ? unit.split(";")[0] : "training time"}.`;
+  const members = membersOf(spec);
+  return `${words(spec.model.parameterization.kind)} parameterization, ${words(spec.training.kind)}${
+    members ? `, ${members} members` : ""}. Started ${new Date(created).toLocaleString()}.${
+    unit ? ` Unit of time: ${unit.split(";")[0].replaceAll("_", " ")}.` : ""}`;
 }
 
 function Connection({ state, run }) {
@@ -76,5 +87,3 @@ function Connection({ state, run }) {
     <strong>The connection is lost.</strong>
     <p>What was recorded is kept. This page goes on by itself as soon as the service answers again.</p>`}</div>`;
 }
-
-export const timeText = (value) => `t = ${show(value)}`;

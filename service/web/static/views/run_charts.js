@@ -68,9 +68,11 @@ function others(all) {
   for (const name of all.keys()) {
     if (NAMED.has(name) || name.includes("weights/")) continue;
     const [group, ...rest] = name.split("/");
-    const title = group === "path" ? `Path: ${rest.join(" ")}` : group.replaceAll("_", " ");
-    const chart = groups.get(title) ?? { title: title[0].toUpperCase() + title.slice(1), y: title, parts: [] };
-    chart.parts.push({ name, label: rest.join(" ") || title });
+    const words = group.replaceAll("_", " ");
+    const title = group === "path" ? `${words}: ${rest.join(" ")}` : words;
+    const y = rest.at(-1)?.includes(".") ? words : rest.at(-1) ?? words;
+    const chart = groups.get(title) ?? { title: title[0].toUpperCase() + title.slice(1), y, parts: [] };
+    chart.parts.push({ name, label: rest.at(-1) ?? words });
     groups.set(title, chart);
   }
   return [...groups.values()];

@@ -4,7 +4,7 @@ import { openapi } from "../page/api.js";
 import { fetched } from "../page/files.js";
 import { Code, Copy } from "../components/copy.js";
 
-const FORMATS = { csv: "CSV", npz: "npz (numpy)", ndjson: "NDJSON" };
+const FORMATS = { csv: "CSV", npz: "npz (numpy)", parquet: "Parquet", json: "JSON" };
 
 export function Downloads({ run }) {
   const [exported, know] = useState([]);
@@ -19,7 +19,8 @@ export function Downloads({ run }) {
         ${exported.map((format) => html`
           <a class="button" href=${`/runs/${run.id}/export?format=${format}`} download=${`${run.id}.${format}`}
             onClick=${fetched}>${FORMATS[format] ?? format}</a>`)}
-        <a class="button" href=${`/runs/${run.id}`} download=${`${run.id}.json`} onClick=${fetched}>JSON</a>
+        ${!exported.includes("json") && html`
+          <a class="button" href=${`/runs/${run.id}`} download=${`${run.id}.json`} onClick=${fetched}>JSON</a>`}
         <${Copy} text=${location.href} label="Copy the address of this view" />
       </p>
       <details>

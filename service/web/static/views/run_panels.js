@@ -4,9 +4,9 @@ import { KernelPanel, hasKernel } from "./run_kernel.js";
 import { WeightPlane, hasPlane } from "./run_plane.js";
 
 const PANELS = [
+  { name: "plane", Panel: WeightPlane, shown: hasPlane },
   { name: "kernel", Panel: KernelPanel, shown: hasKernel },
   { name: "function", Panel: FunctionPanel, shown: hasFunction },
-  { name: "plane", Panel: WeightPlane, shown: hasPlane },
 ];
 
 export const panelsOf = (all, run) => PANELS.filter(({ shown }) => shown(all, run));
