@@ -11,6 +11,7 @@ import pytest
 
 README = Path(__file__).parents[2] / "README.md"
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"
+VERDICTS = ("lazy", "rich", "between", "undetermined")
 
 
 def code(heading: str, language: str) -> str:
@@ -59,6 +60,25 @@ def printed(heading: str) -> str:
     """What the Python under a heading prints."""
     command = [sys.executable, "-c", code(heading, "python")]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.mark.long
+def test_is_this_network_lazy(service: str) -> None:
+    assert any(f'"{verdict}"' in example("Is this network lazy?", service) for verdict in VERDICTS)
+
+
+def test_training_in_closed_form() -> None:
+    assert "(3, 1, 1)" in printed("Training in closed form")
+
+
+def test_on_tables() -> None:
+    assert printed("On tables") == "True\n"
+
+
+def test_from_other_programs(service: str) -> None:
+    program = code("From other programs", "python").replace(DEFAULT_ADDRESS, service)
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+    assert shown.stdout == b"finished\n"
 
 
 def test_from_python() -> None:
