@@ -30,7 +30,7 @@ export function View({ query }) {
     ${ids.length === 0 && html`<${Empty} title="No runs are chosen">Choose some from the list.<//>`}
     ${ids.length > 0 && !runs && !error && html`<${Loading} what="Loading runs" />`}
     ${runs?.length > 0 && html`<${Compared} runs=${runs} ids=${ids} />`}
-    <${Picker} ids=${ids} key=${ids.length === 0} />`;
+    <${Picker} ids=${ids} />`;
 }
 
 /** Runs by their ids, asked for again while some have not ended. */
@@ -70,6 +70,7 @@ function Compared({ runs, ids }) {
   const atTheEnd = numbers.map((each, i) => (ended(runs[i]) ? each : {}));
   return html`
     <${Table} runs=${runs} labels=${unique(labels)} numbers=${numbers} ids=${ids} />
+    <h2 class="over-time">Over time</h2>
     <section class="charts" aria-label="Over time">
       ${known.map((name) => html`<${Overlay} key=${name} name=${name} numbers=${numbers} labels=${unique(labels)} />`)}
     </section>

@@ -22,7 +22,7 @@ export const STARTS = {
   ab_relu: { a: 0.1, b: 1 }, monomial: { degree: 3 }, rectified_monomial: { degree: 2 }, hermite: { degree: 2 },
   polynomial: { coef: [0, 1, 0.5] }, gaussian: { a: 1, b: -1 }, repeat: { layer: { kind: "relu" }, times: 2 },
   serial: { layers: [{ kind: "relu" }, { kind: "dense", width: 100 }] },
-  parallel: { branches: [{ kind: "identity" }, { kind: "dense", width: 100 }] }, mask: { constant: -1 },
+  parallel: { branches: [{ kind: "identity" }, { kind: "relu" }] }, mask: { constant: -1 },
   gradient_descent: { learning_rate: 0.01, steps: 1000 }, adam: { steps: 1000 }, gradient_flow: { t_end: 10 },
   mean_field: { t_end: 10 }, every: { steps: 10 }, at: { at: [0] }, student_t: { df: 5 },
 };

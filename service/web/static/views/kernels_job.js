@@ -43,6 +43,7 @@ export function KernelJob({ id }) {
     </div>
     ${state === "lost" && html`<p class="banner" role="status">The connection is lost. It is taken up again by itself.</p>`}
     <${Status} job=${job} onChange=${keep} onGone=${() => { location.hash = "#/kernels"; }} />
+    <h2 class="unseen">The kernel</h2>
     <div class="kernel-job">
       <${Preview} job=${job} />
       <div class="kernel-facts">

@@ -61,6 +61,7 @@ export function Result({ answer, spec, isOld }) {
   const note = shape.length > 2 ? "Of several outputs the first." : null;
   return html`
     <section class="kernel-result" aria-label="Result" aria-live="polite">
+      <h2 class="unseen">Result</h2>
       ${isOld && html`<p class="quiet">The form was changed since: compute again for its kernel.</p>`}
       <div class="figures">
         ${names.map((name) => html`
