@@ -10,10 +10,10 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format verify bench clean
+.PHONY: help run test lint format verify bench containers resolve clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 run: $(VENV)/installed-run ## install what the service needs and start it
 	$(BIN)/ntk serve
@@ -41,8 +41,14 @@ bench: $(VENV)/installed-run ## what it costs, beside neural-tangents; BENCH="--
 	@PYTHON=$(PYTHON) scripts/peers.sh || echo "The peers' environment could not be built; measuring ours alone." >&2
 	$(BIN)/python -m benchmarks $(BENCH)
 
+containers: $(VENV)/installed-dev ## build the image, run it and docker-compose.yml, and test both; Debian and root
+	@PYTHON=$(BIN)/python TORCH_INDEX_URL=$(TORCH_INDEX_URL) scripts/containers.sh
+
+resolve: $(VENV)/installed-dev ## is there a version of everything for each Python that is promised?
+	@UV=$(BIN)/uv scripts/resolve.sh
+
 clean: ## remove the environment and every cache
-	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers wheels build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone: its index may be another one, and an open range would fetch its largest build.
