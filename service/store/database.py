@@ -9,7 +9,12 @@ import sqlalchemy as sa
 READ_ONLY = "ntk_read_only"
 
 # The database is away, restarts, or is out of something: to be tried again. Not what a statement did wrong.
-TRANSIENT = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+TRANSIENT = (
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+    sa.exc.InternalError,  # which is how the end of a session comes that was idle in a transaction
+    sa.exc.TimeoutError,
+)
 
 # After how long a connection counts as lost when the network says nothing; seconds, but for the last.
 PATIENCE = {
@@ -18,6 +23,8 @@ PATIENCE = {
     "keepalives_interval": "2",
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
+    # A process that is stopped in the middle of a transaction must not keep others from the rows it holds.
+    "options": "-c idle_in_transaction_session_timeout=5000",
 }
 
 

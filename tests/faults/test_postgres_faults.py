@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import threading
@@ -9,8 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ntkengine.kernels import KernelSpec, compute_kernel
+from ntkengine.spec import from_jsonable
+from tests.compare import assert_close
 from tests.faults.conftest import PACE
 from tests.faults.namespaces import Machine
 from tests.faults.test_faults import DENSE, check_complete, spec
@@ -19,6 +24,8 @@ from tests.service.server import JSONObject, alive, children, eventually
 from tests.service.several import QUICK, Fleet, Replica, Worker
 
 pytestmark = pytest.mark.faults
+
+SHORT = spec(training={**spec()["training"], "steps": 20})
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +76,27 @@ def test_worker_stopped_past_its_lease_and_continued(fleet: Fleet) -> None:
     check_complete(list(fleet.second.events(run_id)), body)
     run = fleet.first.show(run_id)
     assert (run["status"], run["progress"]["crashes"]) == ("succeeded", 0)
-    eventually(lambda: fleet.first.create(spec(seed=20)) and worker.attempts(run_id))
-    for after in [fleet.first.create(spec(seed=21 + n)) for n in range(4)]:  # more than the other takes
-        assert list(fleet.second.events(after))[-1]["kind"] == "finished"
+    eventually(lambda: fleet.at_work(fleet.first.create(SHORT), 1)[0] is worker)  # it takes jobs again
+
+
+@pytest.mark.long
+def test_worker_stopped_while_it_computes_a_large_kernel(fleet: Fleet) -> None:
+    x = np.random.default_rng(0).normal(size=(2500, 5)).astype(np.float32)
+    layers = [*[DENSE, {"kind": "relu"}] * 12, DENSE]
+    request = {"model": {"layers": layers}, "x1": x.tolist(), "dtype": "float32"}
+    made = fleet.first.client.post("/kernel", json=request, headers={"Prefer": "respond-async"})
+    path = made.headers["location"]
+    kernel_id = path.rpartition("/")[2]
+    eventually(lambda: any(worker.attempts(kernel_id) for worker in fleet.workers))
+    worker, other = fleet.workers if fleet.workers[0].attempts(kernel_id) else fleet.workers[::-1]
+    eventually(lambda: (fleet.first.client.get(path).json()["progress"]["tiles"] or {"done": 0})["done"])
+    worker.signal(signal.SIGSTOP)  # not the process that computes: it goes on writing tiles
+    eventually(lambda: other.attempts(kernel_id))
+    worker.signal(signal.SIGCONT)
+    assert list(fleet.second.events_of(path))[-1]["kind"] == "finished"
+    answer = fleet.second.client.get(f"{path}/data", headers={"Accept": "application/x-npy"})
+    expected = compute_kernel(from_jsonable(KernelSpec, request)).kernels["ntk"]
+    assert_close(np.load(io.BytesIO(answer.content)), expected)
 
 
 def test_worker_that_is_stopped_in_good_order_hands_over(fleet: Fleet) -> None:

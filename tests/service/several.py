@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +94,9 @@ class Fleet:
         return (one, two) if one.attempts(run_id) else (two, one)
 
     def stop(self) -> list[int]:
-        codes = [worker.stop() for worker in self.workers]
-        codes += [replica.stop() for replica in (self.first, self.second)]
+        members: list[Worker | Replica] = [*self.workers, self.first, self.second]
+        with ThreadPoolExecutor(len(members)) as threads:
+            codes = list(threads.map(lambda member: member.stop(), members))
         self.first.close()
         self.second.close()
         return codes

@@ -19,7 +19,7 @@ from service.cli import app
 from service.compute.nobody import Nobody
 from service.compute.pool import NoWorker
 from service.runs.clock import now
-from service.store.database import connect, is_shared, with_patience
+from service.store.database import TRANSIENT, connect, is_shared, with_patience
 from service.store.jobs import JobStore, KeyTaken, NewEvent
 from service.store.processes import Process, ProcessStore
 from service.store.schema import VERSION, metadata, migrate, processes, schema_version
@@ -72,7 +72,7 @@ def test_points_are_appended_once_in_order_whoever_races(engine: sa.Engine) -> N
 
     def contend(segment: int) -> None:
         points = [NewEvent("point", n, float(n), values={"loss": str(segment)}) for n in range(5)]
-        fence = {"segment": [segment], "status": ["running"]}
+        fence: dict[str, list[Any]] = {"segment": [segment], "status": ["running"]}
         if store.advance("race", fence, {"segment": segment + 1}, points, at="t"):
             won.append(segment)
 
@@ -96,6 +96,16 @@ def test_only_the_last_turn_may_write(engine: sa.Engine) -> None:
     assert not store.advance("turns", {"turn": [1]}, {"progress": 0.5}, at="t")
     assert store.advance("turns", {"turn": [2]}, {"status": "succeeded"}, at="t")
     assert store.take_turn("turns", ["running"]) is None
+
+
+def test_who_stops_in_a_transaction_does_not_keep_others_from_a_job(engine: sa.Engine) -> None:
+    store = JobStore(engine)
+    store.create({"id": "held", **ROW})
+    with engine.connect() as stopped:
+        stopped.execute(sa.text("UPDATE jobs SET progress = 0.1 WHERE id = 'held'"))
+        assert store.take_turn("held", ["running"]) == 1  # after five seconds
+        with pytest.raises(TRANSIENT):
+            stopped.execute(sa.text("SELECT 1"))
 
 
 def test_keys_are_taken_once_whoever_races(engine: sa.Engine) -> None:
