@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -80,9 +81,13 @@ def visit(browser: Browser) -> Visit:
     """Open pages that must load from their service alone and leave nothing on the console."""
 
     @contextmanager
-    def opened(service: str, size: tuple[int, int] = DESKTOP) -> Iterator[tuple[Page, Watch]]:
+    def opened(
+        service: str, size: tuple[int, int] = DESKTOP, scheme: Literal["light", "dark"] = "light"
+    ) -> Iterator[tuple[Page, Watch]]:
         width, height = size
-        context = browser.new_context(base_url=service, viewport={"width": width, "height": height})
+        context = browser.new_context(
+            base_url=service, viewport={"width": width, "height": height}, color_scheme=scheme
+        )
         page = context.new_page()
         watch = Watch(page, service)
         yield page, watch

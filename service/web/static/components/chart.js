@@ -1,9 +1,10 @@
-// A chart of lines, with its numbers as a table, as CSV and as PNG.
+// A chart of lines, with its numbers as a table, as CSV, PNG and SVG.
 import uPlot from "../vendor/uplot.js";
 import { effect, html, signal, useEffect, useMemo, useRef, useState } from "../page/html.js";
 import { saveCsv, savePng } from "../page/files.js";
 import { indexAt, show } from "../page/numbers.js";
 import { aligned, options, said } from "./plot.js";
+import { saveSvg } from "./svg.js";
 
 const MOST_IN_LEGEND = 12;
 const ROWS = 40;
@@ -119,6 +120,8 @@ function Menu({ title, x, y, series, plot }) {
         aria-label=${`${title} as CSV`}>CSV</button>
       <button class="button small" onClick=${() => savePng(plot.current.ctx.canvas, title)}
         aria-label=${`${title} as PNG`}>PNG</button>
+      <button class="button small" onClick=${() => saveSvg(plot.current, { title, x, y, series })}
+        aria-label=${`${title} as SVG`}>SVG</button>
     </span>
     ${open && html`<${Table} title=${title} names=${names} rows=${rows()} />`}`;
 }

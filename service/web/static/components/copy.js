@@ -4,7 +4,9 @@ import { html, useState } from "../page/html.js";
 export function Copy({ text, label = "Copy" }) {
   const [said, say] = useState(label);
   const copy = async () => {
-    await navigator.clipboard.writeText(text).then(() => say("Copied"), () => say("Select and copy it"));
+    // browsers offer no clipboard to pages that came over plain http from another machine
+    const copied = navigator.clipboard?.writeText(text) ?? Promise.reject();
+    await copied.then(() => say("Copied"), () => say("Select and copy it"));
     setTimeout(() => say(label), 2000);
   };
   return html`<button class="button small" type="button" onClick=${copy} aria-live="polite">${said}</button>`;

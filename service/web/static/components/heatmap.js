@@ -8,7 +8,7 @@ const KEYS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 const SMALL = 12; // up to so many rows the numbers are written into the cells
 
 /** `matrix` of rows, or flat `data` with its `shape`; `labels`: what rows and columns stand for. */
-export function Heatmap({ matrix, data, shape, title, note, labels = ["row", "column"] }) {
+export function Heatmap({ matrix, data, shape, title, note, labels = ["row", "column"], children }) {
   const canvas = useRef();
   const flat = useMemo(() => data ?? Float64Array.from(matrix.flat()), [matrix, data]);
   const [rows, columns] = shape ?? [matrix.length, matrix[0].length];
@@ -42,6 +42,7 @@ export function Heatmap({ matrix, data, shape, title, note, labels = ["row", "co
         </span>
       </figcaption>
       ${note && html`<p class="note">${note}</p>`}
+      ${children}
       <canvas class="heatmap" ref=${canvas} tabindex="0" role="img" onPointerMove=${point} onPointerDown=${point}
         onKeyDown=${press} aria-label=${`${title}: ${rows} rows, ${columns} columns, from ${show(low)} to ` +
         `${show(high)}; arrow keys read it`}></canvas>

@@ -1,7 +1,7 @@
 // A plane with a field of arrows, curves and paths, on a canvas.
 import { html, useEffect, useRef, useState } from "../page/html.js";
 import { lineColor, savePng, style } from "../page/files.js";
-import { show } from "../page/numbers.js";
+import { show, ticks } from "../page/numbers.js";
 import { scheme } from "./chart.js";
 
 const ARROWS = 21;
@@ -110,14 +110,6 @@ function axes(pen, frame, [across, up]) {
   pen.textAlign = "center";
   pen.fillText(up, 0, 0);
   pen.restore();
-}
-
-function ticks(low, high) {
-  const rough = (high - low) / 5;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * ([1, 2, 5].find((each) => each * power >= rough) ?? 10);
-  const first = Math.ceil(low / step);
-  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => (first + i) * step);
 }
 
 /** Arrows of one length where the field is not near zero, fainter where it is weak. */

@@ -21,7 +21,7 @@ export function aligned(series, x, y) {
 const same = (a, b) => a.length === b.length && a.every((each, i) => each === b[i]);
 
 /** Powers of ten, some seven of them. */
-function decades(_plot, _axis, low, high) {
+export function decades(_plot, _axis, low, high) {
   const [from, to] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
   const every = Math.max(1, Math.ceil((to - from) / 6));
   return Array.from({ length: Math.floor((to - from) / every) + 1 }, (_, i) => 10 ** (from + i * every));
@@ -51,7 +51,7 @@ function wide(low, high) {
 /** Times take the whole width. */
 const tight = (_plot, low, high) => (low == null ? [0.1, 1] : low === high ? [low / 2, low * 2 + 1] : [low, high]);
 
-function line({ label, dash, color, width, points, faint }, index) {
+export function line({ label, dash, color, width, points, faint }, index) {
   const full = color ? style(color) : lineColor(index);
   const stroke = faint ? `color-mix(in srgb, ${full} 45%, transparent)` : full;
   const common = { label, stroke, dash: dash && [6, 4], spanGaps: true };

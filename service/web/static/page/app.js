@@ -40,7 +40,7 @@ function Header({ name }) {
   const items = NAVIGATION.filter((each) => VIEWS[each]);
   return html`
     <header class="top">
-      <a class="brand" href="#/"><img src="/static/icon.svg" alt="" width="28" height="28" />ntkengine</a>
+      <a class="brand" href="#/"><img src="/static/icon.svg" alt="" width="28" height="28" /><span>ntkengine</span></a>
       <nav aria-label="Views">
         ${items.map((each) => html`
           <a href=${`#/${each}`} aria-current=${each === name ? "page" : null}>${VIEWS[each].title}</a>`)}

@@ -78,5 +78,5 @@ export function weightsAt(all, prefix, i, member) {
     return value == null || value.kind ? null : (member === null ? value : value[member]).flat();
   };
   const [w, v] = [of("layers.0.W"), of("layers.2.W")];
-  return w && v && { w, v, b: of("layers.0.b"), c: of("layers.2.b")?.[0] };
+  return w && v ? { w, v, b: of("layers.0.b"), c: of("layers.2.b")?.[0] } : null;
 }

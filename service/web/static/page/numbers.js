@@ -48,3 +48,12 @@ export function shapeOf(value) {
   for (let part = value; Array.isArray(part); part = part[0]) shape.push(part.length);
   return shape;
 }
+
+/** Round numbers from `low` to `high`, some six of them. */
+export function ticks(low, high) {
+  const rough = (high - low) / 5;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * ([1, 2, 5].find((each) => each * power >= rough) ?? 10);
+  const first = Math.ceil(low / step);
+  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => (first + i) * step);
+}

@@ -61,8 +61,10 @@ function Title({ run }) {
   useEffect(() => {
     if (run.experiment) get(`/experiments/${run.experiment}`).then(show, () => {});
   }, [run.experiment]);
+  const name = experiment?.title ?? nameOf(run.spec);
+  useEffect(() => { document.title = `${name} · ntkengine`; }, [name]);
   return html`
-    <h1>${experiment?.title ?? nameOf(run.spec)}</h1>
+    <h1>${name}</h1>
     <p class="quiet">${experiment?.shows} ${facts(run)}</p>`;
 }
 

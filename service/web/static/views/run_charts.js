@@ -102,7 +102,9 @@ function lines(series, part, at, chart, { members, inputs }) {
     const each = Array.from({ length: members }, (_, member) => column(series.value, [member, ...index]));
     const middle = line(series.time.map((_, i) => median(each.map((y) => y[i]))), { label: `${label}, median`, color });
     const thin = each.slice(0, entries.length > 3 ? 0 : MOST_MEMBERS_DRAWN);
-    return [...thin.map((y) => line(y, { color, width: 0.75, faint: true })), middle];
+    const own = thin.map((y, member) =>
+      line(y, { label: `${label}, member ${member}`, unlisted: true, color, width: 0.75, faint: true }));
+    return [...own, middle];
   });
 }
 

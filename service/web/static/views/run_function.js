@@ -14,7 +14,7 @@ const MOST_POINTS = 200;
 export function hasFunction(all, { spec }) {
   const { x, y } = spec.data;
   const onLine = Array.isArray(x) && Array.isArray(y) && x.length <= MOST_POINTS && x.every((row) => row.length === 1);
-  return onLine && y[0].length === 1 && all.has("outputs");
+  return onLine && y[0].length === 1 && Array.isArray(all.get("outputs")?.value[0]);
 }
 
 export function FunctionPanel({ all, run, at }) {

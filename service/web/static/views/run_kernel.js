@@ -22,12 +22,11 @@ export function KernelPanel({ all, run, at }) {
   const matrix = array && matrixOf(array, members === null ? null : member);
   if (!matrix) return html`<div class="card"><${Loading} what="Loading the kernel" /></div>`;
   return html`
-    <div class="stack">
-      <${Heatmap} ...${matrix} title="Kernel" labels=${["x", "x′"]}
-        note=${`Θ at t = ${show(time[index])}${matrix.blocks ? ", mean over outputs" : ""}`} />
+    <${Heatmap} ...${matrix} title="Kernel" labels=${["x", "x′"]}
+      note=${`Θ at t = ${show(time[index])}${matrix.blocks ? ", mean over outputs" : ""}`}>
       ${members > 1 && html`<p class="actions choices"><${Choice} label="Kernel of member" count=${members}
         value=${member} choose=${choose} /></p>`}
-    </div>`;
+    <//>`;
 }
 
 /** A recorded array as {shape, data}; what is kept apart is fetched, once, when it is looked at. */

@@ -11,7 +11,8 @@ const MOST_POINTS = 400; // of one path
 
 export function hasPlane(all, { spec }) {
   const width = spec.model.layers[0].width;
-  return width <= MOST_NEURONS && networkOf(spec) !== null && all.has("weights/layers.0.W") && all.has("weights/layers.2.W");
+  const member = membersOf(spec) === null ? null : 0;
+  return width <= MOST_NEURONS && networkOf(spec) !== null && weightsAt(all, "weights", 0, member) !== null;
 }
 
 export function WeightPlane({ all, run, at, version }) {
@@ -72,7 +73,7 @@ function matches(network, all, member) {
 /** Where each neuron of each member went: [{points, at, color, dash}], `at` the indices that were kept. */
 function trails(all, prefix, members, width) {
   const series = all.get(`${prefix}/layers.0.W`);
-  if (!series) return [];
+  if (!weightsAt(all, prefix, 0, members === null ? null : 0)) return [];
   const every = Math.max(1, Math.ceil(series.time.length / MOST_POINTS));
   const at = series.time.map((_, i) => i).filter((i) => i % every === 0 || i === series.time.length - 1);
   const found = [];

@@ -6,7 +6,7 @@ import { Problem } from "../components/problem.js";
 import { StatusBadge, duration, ended } from "../components/status.js";
 import { RunView } from "./run.js";
 
-const PAGE = 50;
+const PAGE = 100;
 const REFRESH_MS = 4000;
 const STATUSES = ["queued", "running", "succeeded", "failed", "cancelled"];
 
@@ -74,8 +74,8 @@ const Table = ({ runs, chosen, select }) => html`
   <div class="rows" role="region" aria-label="Runs" tabindex="0">
     <table>
       <thead><tr><th scope="col"><span class="unseen">Choose</span></th><th scope="col">Run</th>
-        <th scope="col">Status</th><th scope="col">Progress</th><th scope="col">Points</th>
-        <th scope="col">Took</th><th scope="col">Started</th></tr></thead>
+        <th scope="col">Status</th><th scope="col" class="more">Progress</th><th scope="col" class="more">Points</th>
+        <th scope="col" class="more">Took</th><th scope="col" class="more">Started</th></tr></thead>
       <tbody>${runs.map((run) => html`<${Row} key=${run.id} run=${run} chosen=${chosen.has(run.id)}
         select=${select(run)} />`)}</tbody>
     </table>
@@ -87,11 +87,11 @@ function Row({ run, chosen, select }) {
   return html`
     <tr>
       <td><input type="checkbox" checked=${chosen} onChange=${select} aria-label=${`Choose ${name} ${run.id}`} /></td>
-      <td><a href=${`#/runs/${run.id}`}>${name}</a> <span class="quiet number">${run.id.slice(0, 6)}</span></td>
+      <td><a href=${`#/runs/${run.id}`}>${name}</a> <span class="quiet number more">${run.id.slice(0, 6)}</span></td>
       <td><${StatusBadge} job=${run} /></td>
-      <td class="number">${(100 * fraction).toFixed(0)} %</td>
-      <td class="number">${points}</td>
-      <td>${run.ended_at && run.started_at ? duration((new Date(run.ended_at) - new Date(run.started_at)) / 1000) : ""}</td>
-      <td>${new Date(run.created_at).toLocaleString()}</td>
+      <td class="number more">${(100 * fraction).toFixed(0)} %</td>
+      <td class="number more">${points}</td>
+      <td class="more">${run.ended_at && run.started_at ? duration((new Date(run.ended_at) - new Date(run.started_at)) / 1000) : ""}</td>
+      <td class="more">${new Date(run.created_at).toLocaleString()}</td>
     </tr>`;
 }
