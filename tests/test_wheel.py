@@ -1,8 +1,8 @@
 """The wheel, installed in an environment made for it, does what README.md says.
 
 Only the wheel is installed. What it depends on is borrowed from the environment of the tests, since torch
-alone takes minutes. So this shows that the wheel is complete and that its commands work; that all it depends on
-can be had is for scripts/resolve.sh to show, and that this suffices for the container image.
+alone takes minutes. So this shows that the wheel is complete and that its commands work; that all it depends
+on can be had is for scripts/resolve.sh to show, and that this suffices, for the container image.
 """
 
 from __future__ import annotations
