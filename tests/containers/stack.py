@@ -14,7 +14,7 @@ from tests.service.server import JSONObject
 
 ROOT = Path(__file__).parents[2]
 IMAGE = os.environ.get("NTK_IMAGE", "ntkengine")
-PATIENCE = 90
+PATIENCE = 180
 WORKERS = 2
 
 

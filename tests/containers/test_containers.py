@@ -13,7 +13,7 @@ from service.client import Event
 from tests.containers.stack import IMAGE, LOCKED_DOWN, Stack, docker, free_port, inspect, is_healthy
 from tests.service.server import eventually
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
 HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 STEPS = 3000
