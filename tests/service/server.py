@@ -73,7 +73,7 @@ class Server:
         with self.log.open("a") as log:
             command = [sys.executable, "-m", "tests.service.serve", self._work]
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        eventually(self._ready)
+        eventually(self._ready, patience=90)
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +98,12 @@ class Fleet:
         members: list[Worker | Replica] = [*self.workers, self.first, self.second]
         with ThreadPoolExecutor(len(members)) as threads:
             codes = list(threads.map(lambda member: member.stop(), members))
-        self.first.close()
-        self.second.close()
+        self.first.client.close()
+        self.second.client.close()
         return codes
+
+    def kill(self) -> None:
+        """End what is left of it, after a failure."""
+        for member in (*self.workers, self.first, self.second):
+            with suppress(AttributeError):  # it was never started
+                member.kill()
