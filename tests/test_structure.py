@@ -8,6 +8,7 @@ import pytest
 LIGHT = [
     "ntkengine",
     "ntkengine.dynamics",
+    "ntkengine.estimators",
     "ntkengine.experiments",
     "ntkengine.kernels",
     "ntkengine.predict",
