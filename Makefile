@@ -10,7 +10,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format verify bench containers resolve clean
+.PHONY: help run test lint format verify docs bench containers resolve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ format: $(VENV)/installed-dev ## rewrite the sources in the house's style
 verify: $(VENV)/installed-dev ## every claimed number, measured; then the long forms of the tests
 	$(BIN)/ntk verify
 	$(BIN)/pytest -m verify --timeout 3600
+
+docs: $(VENV)/installed-dev ## the documentation as a site, in docs/_build; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 bench: $(VENV)/installed-run ## what it costs, beside neural-tangents; BENCH="--quick --only dense"
 	@PYTHON=$(PYTHON) scripts/peers.sh || echo "The peers' environment could not be built; measuring ours alone." >&2

@@ -1,0 +1,28 @@
+"""The documentation as a site: `make docs`."""
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from generate import generate
+
+generate()
+
+project = "ntkengine"
+author = "the ntkengine authors"
+version = release = installed_version("ntkengine")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "ntkengine"
+html_static_path: list[str] = []
+# Written by hand in this project's own style, which is Markdown and not reStructuredText.
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+suppress_warnings = ["docutils"]
