@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import typer
 
 from service.commands.common import facts_table, print_json, wants_json
@@ -69,6 +68,8 @@ class Live:
 
 def number(value: Any) -> str:
     """A number, or the median of several members."""
+    import numpy as np
+
     found = f"{np.median(value):.4g}"
     return f"{found} (median of {np.size(value)})" if np.ndim(value) else found
 
