@@ -21,7 +21,8 @@ run: $(VENV)/installed-run ## install what the service needs and start it
 test: $(VENV)/installed-dev ## install everything; lint, types, import contracts, all tests
 	@scripts/system_packages.sh
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto tests/ntkengine
+	$(BIN)/pytest --ignore tests/ntkengine # servers, kills and browsers: one at a time
 
 lint: $(VENV)/installed-dev ## style, types and import contracts
 	$(BIN)/ruff check
