@@ -139,6 +139,9 @@ def read_npy(raw: bytes) -> Any:
         raise ValueError(f"its header cannot be read: {error}") from None
 
 
+MOST_AXES = 32  # no layer takes as many
+
+
 def _believed(raw: bytes) -> Any:
     file = io.BytesIO(raw)
     version = np.lib.format.read_magic(file)
@@ -148,6 +151,8 @@ def _believed(raw: bytes) -> Any:
     shape, _, dtype = readers[version](file)
     if dtype.kind not in "iuf":
         raise ValueError(f"its entries are of type {dtype}, not numbers")
+    if len(shape) > MOST_AXES or not all(0 <= length <= len(raw) for length in shape):
+        raise ValueError("its header tells of a shape that no file of this size has")
     if math.prod(shape) * dtype.itemsize != len(raw) - file.tell():
         raise ValueError(f"its header says {shape} of {dtype}, which is not what follows")
     return np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 from ntkengine.dynamics import RunSpec
 from ntkengine.experiments import EXPERIMENTS
 from ntkengine.spec import from_jsonable, to_jsonable
-from service.errors import Offence, ServiceError, invalid
+from service.errors import MOST_OFFENCES, Offence, ServiceError, invalid, shortened
 from service.routes.body import JSONRoute
 from service.routes.documentation import JSON_OR_FORM, problems
 from service.routes.forms import Files, arrays, form_documentation, weights
@@ -167,8 +167,23 @@ def show(
     runs = parts.jobs[RUN.name]
     run = runs.get(job_id)
     names = None if fields is None else [name for name in fields.split(",") if name]
-    series = runs.series(job_id, Window(names, from_step, every, max_points))
-    return json_response(full(run, runs.spec(job_id), series, every))
+    spec, series = runs.spec(job_id), runs.series(job_id, Window(names, from_step, every, max_points))
+    _check_fields(names or [], {*series, *_promised(spec)})
+    return json_response(full(run, spec, series, every))
+
+
+def _promised(spec: Any) -> set[str]:
+    """The names of the series that the run may come to record; for test data, where it has some."""
+    return {entry["what"] + suffix for entry in spec["record"] for suffix in ("", "_test")}
+
+
+def _check_fields(names: list[str], known: set[str]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        hint = f"This run records {', '.join(sorted(known))}."
+        wrong = [Offence(pointer="fields", detail=f"The run records no {shortened(name)}.", hint=hint)
+                 for name in unknown[:MOST_OFFENCES]]  # fmt: skip
+        raise ServiceError("invalid", f"{len(unknown)} unknown in `fields`.", offences=wrong)
 
 
 @router.get(

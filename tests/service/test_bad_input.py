@@ -199,6 +199,15 @@ def test_bad_address(client: httpx.Client, method: str, path: str, status: int) 
     check_problem(client.request(method, path), status)
 
 
+def test_fields_that_a_run_does_not_have(double: Server, client: httpx.Client) -> None:
+    run_id = double.create(RUN)  # it may not have begun, but what it will record is known
+    assert double.show(run_id, fields="loss,outputs")["id"] == run_id
+    problem = check_problem(client.get(f"/runs/{run_id}", params={"fields": "loss,lsos,../x"}), 422)
+    assert [offence["pointer"] for offence in problem["errors"]] == ["fields", "fields"]
+    assert "lsos" in problem["errors"][0]["detail"]
+    assert "loss" in problem["hint"]
+
+
 def test_bad_headers(double: Server, client: httpx.Client) -> None:
     run_id = double.create(RUN)
     events = f"/runs/{run_id}/events"
