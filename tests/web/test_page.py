@@ -32,13 +32,13 @@ LONG_RUN: dict[str, Any] = {
         ]
     },
     "data": {"x": [[-1.0], [0.2], [1.0]], "y": [[1.0], [0.0], [1.0]]},
-    "training": {"kind": "gradient_descent", "learning_rate": 0.001, "steps": 1000},
+    "training": {"kind": "gradient_descent", "learning_rate": 0.001, "steps": 600},
     "record": [
         {"what": "loss", "schedule": {"kind": "every", "steps": 2}},
         {"what": "kernel", "schedule": {"kind": "every", "steps": 2}},
     ],
 }
-POINTS = 501
+POINTS = 301
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +173,12 @@ def httpx_answers(address: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_views_fit_and_have_no_barriers(
-    visit: Visit, service: str, finished: str, size: tuple[int, int]
+@pytest.mark.parametrize(("size", "scheme"), [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone"])
+def test_views_fit_without_barriers(
+    visit: Visit, service: str, finished: str, size: tuple[int, int], scheme: str
 ) -> None:
     views = {"#/": ".experiment", "#/runs": "tbody tr", f"#/runs/{finished}": "canvas.plane"}
-    with visit(service, size) as (page, _):
+    with visit(service, size, scheme) as (page, _):
         for address, shown in views.items():
             page.goto(f"/{address}")
             page.wait_for_selector(shown)
