@@ -101,7 +101,8 @@ class KernelAnswer(BaseModel):
     response_model=KernelAnswer,
     responses={
         200: {"description": "The kernels. `application/x-npy` holds the one kernel asked for, "
-              "`application/x-npz` all by name, with the rest as JSON in `about`.", "content": {NPY: BINARY, NPZ: BINARY}},
+              "`application/x-npz` all by name, with the rest as JSON in `about`.",
+              "content": {NPY: BINARY, NPZ: BINARY}},
         202: {"description": "A job computes it: it is too large to wait for, or that was preferred. "
               "While it exists, the same request leads to it again.",
               "model": KernelJob, "headers": JOB_HEADERS},
