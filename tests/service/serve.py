@@ -6,12 +6,12 @@ import sys
 from dataclasses import replace
 
 from service.app import Work, create_app
-from service.runs.kinds import KERNEL, RUN
+from service.runs.kinds import KINDS, RUN
 from service.serving import server_of
 from service.settings import Settings
 from tests.service import double
 
-DOUBLES = (replace(RUN, stream=double.train), KERNEL)
+DOUBLES = tuple(replace(kind, stream=double.train) if kind is RUN else kind for kind in KINDS)
 WORK = {"engine": Work(), "double": Work(double.warm, double.kernel, DOUBLES)}
 
 if __name__ == "__main__":
