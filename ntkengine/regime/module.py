@@ -119,13 +119,14 @@ def regime_of_module(
     """The regime of a module of one's own, trained by the optimiser and the loss that are really used.
 
     Copies are trained: the module; its linearization, by the same optimiser; and for each assumption of the
-    theory that does not hold, the module with that assumption alone restored. How far such a copy's outputs are
+    theory that does not hold, the module with that assumption alone restored. How far its outputs then are
     from the real ones in the end, over how far training moved these, is what the assumption contributes:
 
     - `gradient_flow`: steps 8 times smaller, 8 times as many. Violated by every optimiser that makes steps.
     - `full_batch`: all points in each step.
-    - `plain_descent`: gradient descent without momentum, decay or adaptive steps; for `torch.optim.SGD` with the
-      rate lr / (1 - momentum), in finer steps where that is unstable, for others until the same training loss is reached.
+    - `plain_descent`: gradient descent without momentum, decay or adaptive steps; for `torch.optim.SGD` with
+      the rate lr / (1 - momentum), in finer steps where that is unstable, for others until the same training
+      loss is reached.
     - `squared_loss`: `mean (f - y)^2`, on one-hot targets where y are classes, by the same optimiser.
 
     Args:
@@ -140,8 +141,8 @@ def regime_of_module(
         seeds: how many starts; with a module in place of a function, how many orders of its batches.
 
     Returns:
-        The report as of `regime_report`, for the module's own width alone, with `contribution` in `assumptions`:
-        {train, test}, medians with intervals.
+        The report as of `regime_report`, for the module's own width alone, with `contribution` in
+        `assumptions`: {train, test}, medians with intervals.
 
     >>> import torch
     >>> def make():
@@ -323,6 +324,7 @@ def module_row(numbers: dict[str, np.ndarray]) -> Row:
     of = {name: interval(values) for name, values in numbers.items()}
     ended = np.isfinite(numbers["loss_end"])
     return {
+        "width": None,  # that of a module of one's own is not known
         "seeds": len(start),
         "diverged": int((~ended).sum()),
         "kernel_change": of["kernel_change"],

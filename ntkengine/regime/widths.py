@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ntkengine.errors import SpecError, located, pointer_of
+from ntkengine.layer import Site
 from ntkengine.model import Model
 from ntkengine.parameterizations import Role
 from ntkengine.spec import from_jsonable, to_jsonable
@@ -25,8 +26,8 @@ def own_width(model: Model, in_shape: tuple[int, ...]) -> int:
         site = model.check_finite(in_shape)
         widths = [
             leaf.known_size(leaf.out_shape)
-            for leaf in site.leaves()
-            if leaf.role in (Role.INPUT, Role.HIDDEN) and getattr(leaf.layer, "width", None)
+            for leaf in hidden_layers(site)
+            if getattr(leaf.layer, "width", None)
         ]
         if not widths:
             raise SpecError(
@@ -37,14 +38,16 @@ def own_width(model: Model, in_shape: tuple[int, ...]) -> int:
     return max(widths)
 
 
+def hidden_layers(site: Site) -> list[Site]:
+    """The layers with weights that others follow."""
+    weighted = [leaf for leaf in site.leaves() if leaf.role is not None]
+    return [leaf for leaf in weighted[:-1] if leaf.role is not Role.READOUT]
+
+
 def at_width(model: Model, in_shape: tuple[int, ...], width: int) -> Model:
     """The same model with its widest hidden layer that wide, and its others in proportion."""
     share = width / own_width(model, in_shape)
-    hidden = {
-        pointer_of(leaf.path)
-        for leaf in model.place(in_shape).leaves()
-        if leaf.role in (Role.INPUT, Role.HIDDEN)
-    }
+    hidden = {pointer_of(leaf.path) for leaf in hidden_layers(model.place(in_shape))}
     layers = [
         rescaled(layer, f"/layers/{index}", hidden, lambda w: max(1, math.floor(w * share + 0.5)))
         for index, layer in enumerate(to_jsonable(model)["layers"])
