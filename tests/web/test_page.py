@@ -148,6 +148,8 @@ def test_a_killed_server_leaves_neither_gap_nor_duplicate(server: Server, visit:
     with visit(server.address) as (page, watch):
         page.goto(f"/#/runs/{run['id']}")
         wait_for_points(page, 5)
+        page.reload()  # now some points come with the run itself, and those after them by the stream
+        wait_for_points(page, 5)
         before = points(page)
         watch.service_is_down = True
         server.kill()
