@@ -33,6 +33,15 @@ export function View({ query }) {
     <${Picker} ids=${ids} />`;
 }
 
+/** A run with the numbers that it records, without its matrices: a run knows only names that it records. */
+async function withNumbers(id, signal) {
+  const { spec } = await get(`/runs/${id}?fields=`, { signal });
+  const recorded = new Set((spec.record ?? []).map(({ what }) => what));
+  if (recorded.has("loss") && spec.data.y_test) recorded.add("loss_test");
+  const fields = NUMBERS.filter((name) => recorded.has(name));
+  return get(`/runs/${id}?max_points=${MOST_POINTS}&fields=${fields.join()}`, { signal });
+}
+
 /** Runs by their ids, asked for again while some have not ended. */
 function useRuns(ids) {
   const [runs, keep] = useState(null);
@@ -41,9 +50,8 @@ function useRuns(ids) {
     const stop = new AbortController();
     let clock;
     const load = async () => {
-      const asked = ids.map((id) => get(`/runs/${id}?max_points=${MOST_POINTS}&fields=${NUMBERS.join()}`, { signal: stop.signal }));
       try {
-        const found = await Promise.all(asked);
+        const found = await Promise.all(ids.map((id) => withNumbers(id, stop.signal)));
         keep(found);
         fail(null);
         if (found.some((run) => !ended(run))) clock = setTimeout(load, REFRESH_MS);

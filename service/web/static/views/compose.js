@@ -1,10 +1,10 @@
 // A network, data and training are put together, and run.
 import { html, useEffect, useState } from "../page/html.js";
-import { get, post } from "../page/api.js";
+import { get } from "../page/api.js";
 import { moved } from "../page/schema.js";
 import { Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
-import { SpecForm, Wrong, addressOf, showField, tidied, useSchemas, useSpec } from "./compose_form.js";
+import { SpecForm, Wrong, addressOf, tidied, useSchemas, useSending, useSpec } from "./compose_form.js";
 import { Cost, Programs, Share } from "./compose_aside.js";
 
 const START = {
@@ -43,24 +43,12 @@ export function View({ query }) {
 
 function Composer({ schemas, query }) {
   const edited = useSpec({ view: "compose", name: "RunSpec", query, start: START, schemas });
-  const { spec, errors } = edited;
-  const [found, live] = useState([]);
-  const [failed, fail] = useState(null);
-  const [isStarting, start] = useState(false);
-  const all = [...errors, ...found.filter((each) => !errors.some((other) => other.pointer === each.pointer))];
+  const { spec } = edited;
+  const { errors, live, send, isSending, failed } = useSending(edited);
   const body = tidied(spec, "RunSpec", schemas);
   const run = async () => {
-    start(true);
-    fail(null);
-    try {
-      location.hash = `#/runs/${(await post("/runs", body)).id}`;
-    } catch (refused) {
-      start(false);
-      const wrong = refused.problem?.errors ?? [];
-      edited.refuse(wrong);
-      if (!wrong.length) fail(refused);
-      requestAnimationFrame(() => wrong.length && showField(wrong[0].pointer));
-    }
+    const started = await send("/runs", body);
+    if (started) location.hash = `#/runs/${started.id}`;
   };
   const kernel = { model: body.model, x1: body.data?.x, of: { kind: "empirical" } };
   return html`
@@ -70,16 +58,16 @@ function Composer({ schemas, query }) {
       <${Experiments} choose=${edited.set} />
     </div>
     <div class="compose">
-      <${SpecForm} schemas=${schemas} name="RunSpec" spec=${spec} errors=${all} change=${edited.change} sections=${SECTIONS} />
+      <${SpecForm} schemas=${schemas} name="RunSpec" spec=${spec} errors=${errors} change=${edited.change} sections=${SECTIONS} />
       <aside class="beside" aria-label="What it costs, and how to start it">
         <div class="card">
           <p class="actions">
-            <button class="button primary" disabled=${isStarting} onClick=${run}>${isStarting ? "Starting…" : "Run"}</button>
+            <button class="button primary" disabled=${isSending} onClick=${run}>${isSending ? "Starting…" : "Run"}</button>
             <a class="button" href=${addressOf("kernels", { ...kernel, of: { kind: "infinite" } })}>Kernel</a>
             ${schemas.RegimeSpec && html`<a class="button" href=${addressOf("regime", regimeOf(body))}>Regime report</a>`}
           </p>
           <${Share} view="compose" spec=${body} />
-          <${Wrong} errors=${all} />
+          <${Wrong} errors=${errors} />
           ${failed && html`<${Problem} error=${failed} />`}
           <${Cost} title="One kernel of it" spec=${kernel} isSettled=${edited.settled === spec} onFound=${(wrong) => live(moved(wrong, FROM_ESTIMATE))} />
         </div>

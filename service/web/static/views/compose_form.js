@@ -1,6 +1,6 @@
 // A whole spec as a form: its state, its sections, and the errors that the service found in it.
 import { html, useEffect, useMemo, useRef, useState } from "../page/html.js";
-import { openapi } from "../page/api.js";
+import { openapi, post } from "../page/api.js";
 import { fieldsOf, put, resolved, tidy } from "../page/schema.js";
 import { Field, Fields } from "./compose_fields.js";
 
@@ -26,8 +26,8 @@ export function specIn(query, otherwise) {
 export const addressOf = (view, spec) => `#/${view}?spec=${encodeURIComponent(JSON.stringify(spec))}`;
 
 /**
- * A spec that is edited: `{spec, errors, form, set, refuse}`. `form` is what controls take, `refuse` puts
- * errors at their fields until these are changed. The address follows the spec, so that it can be shared.
+ * A spec that is edited: `{spec, settled, errors, change, set, refuse}`. `refuse` puts errors at
+ * their fields until these are changed. The address follows the spec, so that it can be shared.
  */
 export function useSpec({ view, name, query, start, schemas }) {
   const [spec, keep] = useState(() => specIn(query, start));
@@ -52,6 +52,34 @@ export function useSpec({ view, name, query, start, schemas }) {
     refuse([]);
   };
   return { spec, settled, errors, refuse, set, change };
+}
+
+/**
+ * Sending an edited spec: `{errors, live, send, isSending, failed}`. `errors` are those of the last answer and
+ * those that `live` was told of, once each; `send(path, body)` gives the answer, or undefined where it was
+ * refused: then the errors are at their fields, or the refusal is `failed`.
+ */
+export function useSending(edited) {
+  const [found, live] = useState([]);
+  const [failed, fail] = useState(null);
+  const [isSending, busy] = useState(false);
+  const errors = [...edited.errors, ...found.filter((each) => !edited.errors.some((other) => other.pointer === each.pointer))];
+  const send = async (path, body) => {
+    busy(true);
+    fail(null);
+    try {
+      return await post(path, body);
+    } catch (refused) {
+      const wrong = refused.problem?.errors ?? [];
+      edited.refuse(wrong);
+      if (wrong.length) requestAnimationFrame(() => showField(wrong[0].pointer));
+      else fail(refused);
+      return undefined;
+    } finally {
+      busy(false);
+    }
+  };
+  return { errors, live, send, isSending, failed };
 }
 
 const touches = (one, other) => one === other || one.startsWith(`${other}/`) || (one && other.startsWith(`${one}/`));

@@ -1,11 +1,11 @@
 // Kernels: small ones at once, large ones as jobs.
 import { html, useEffect, useRef, useState } from "../page/html.js";
-import { get, post } from "../page/api.js";
+import { get } from "../page/api.js";
 import { Empty, Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
 import { StatusBadge } from "../components/status.js";
 import { Cost, Programs, Share } from "./compose_aside.js";
-import { SpecForm, Wrong, showField, tidied, useSchemas, useSpec } from "./compose_form.js";
+import { SpecForm, Wrong, tidied, useSchemas, useSending, useSpec } from "./compose_form.js";
 import { KernelJob } from "./kernels_job.js";
 import { Result } from "./kernels_result.js";
 
@@ -36,28 +36,15 @@ export function View({ id, query }) {
 
 function Kernels({ schemas, query }) {
   const edited = useSpec({ view: "kernels", name: "KernelSpec", query, start: START, schemas });
-  const { spec, errors } = edited;
-  const [found, live] = useState([]);
+  const { spec } = edited;
+  const { errors, live, send, isSending, failed } = useSending(edited);
   const [{ answer, of }, show] = useState({});
-  const [failed, fail] = useState(null);
-  const [isComputing, wait] = useState(false);
   const arrived = useRef(Boolean(query.spec)); // with a spec in hand, what is quick is computed unasked
   const body = tidied(spec, "KernelSpec", schemas);
-  const all = [...errors, ...found.filter((each) => !errors.some((other) => other.pointer === each.pointer))];
   const compute = async () => {
-    wait(true);
-    fail(null);
-    try {
-      const told = await post("/kernel", body);
-      if (told.links) location.hash = `#/kernels/${told.id}`;
-      else show({ answer: told, of: body });
-    } catch (refused) {
-      const wrong = refused.problem?.errors ?? [];
-      edited.refuse(wrong);
-      if (wrong.length) requestAnimationFrame(() => showField(wrong[0].pointer));
-      else fail(refused);
-    }
-    wait(false);
+    const told = await send("/kernel", body);
+    if (told?.links) location.hash = `#/kernels/${told.id}`;
+    else if (told) show({ answer: told, of: body });
   };
   const estimated = (wrong, estimate) => {
     live(wrong);
@@ -72,14 +59,14 @@ function Kernels({ schemas, query }) {
     </div>
     ${answer && html`<${Result} answer=${answer} spec=${of} isOld=${JSON.stringify(of) !== JSON.stringify(body)} />`}
     <div class="compose">
-      <${SpecForm} schemas=${schemas} name="KernelSpec" spec=${spec} errors=${all} change=${edited.change} sections=${SECTIONS} />
+      <${SpecForm} schemas=${schemas} name="KernelSpec" spec=${spec} errors=${errors} change=${edited.change} sections=${SECTIONS} />
       <aside class="beside" aria-label="What it costs, and how to compute it">
         <div class="card">
           <p class="actions">
-            <button class="button primary" disabled=${isComputing} onClick=${compute}>${isComputing ? "Computing…" : "Compute"}</button>
+            <button class="button primary" disabled=${isSending} onClick=${compute}>${isSending ? "Computing…" : "Compute"}</button>
             <${Share} view="kernels" spec=${body} />
           </p>
-          <${Wrong} errors=${all} />
+          <${Wrong} errors=${errors} />
           ${failed && html`<${Problem} error=${failed} />`}
           <${Cost} title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${estimated} />
         </div>

@@ -1,12 +1,12 @@
 // Regime reports: is this network, on this data, in the kernel regime?
 import { html, useEffect, useState } from "../page/html.js";
-import { get, openapi, post } from "../page/api.js";
+import { get, openapi } from "../page/api.js";
 import { moved } from "../page/schema.js";
 import { Empty, Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
 import { Status, StatusBadge } from "../components/status.js";
 import { Cost, Programs, Share } from "./compose_aside.js";
-import { SpecForm, Wrong, showField, tidied, useSchemas, useSpec } from "./compose_form.js";
+import { SpecForm, Wrong, tidied, useSchemas, useSending, useSpec } from "./compose_form.js";
 import { useJob } from "./kernels_job.js";
 import { Report } from "./regime_report.js";
 
@@ -46,25 +46,13 @@ export function View({ id, query }) {
 
 function Asked({ schemas, query }) {
   const edited = useSpec({ view: "regime", name: "RegimeSpec", query, start: START, schemas });
-  const { spec, errors } = edited;
-  const [found, live] = useState([]);
-  const [failed, fail] = useState(null);
-  const [isStarting, start] = useState(false);
+  const { spec } = edited;
+  const { errors, live, send, isSending, failed } = useSending(edited);
   const body = tidied(spec, "RegimeSpec", schemas);
-  const all = [...errors, ...found.filter((each) => !errors.some((other) => other.pointer === each.pointer))];
   const kernel = { model: body.model, x1: body.data?.x, of: { kind: "empirical" } };
   const begin = async () => {
-    start(true);
-    fail(null);
-    try {
-      location.hash = `#/regime/${(await post("/regime", body)).id}`;
-    } catch (refused) {
-      start(false);
-      const wrong = refused.problem?.errors ?? [];
-      edited.refuse(wrong);
-      if (wrong.length) requestAnimationFrame(() => showField(wrong[0].pointer));
-      else fail(refused);
-    }
+    const started = await send("/regime", body);
+    if (started) location.hash = `#/regime/${started.id}`;
   };
   return html`
     <div class="intro">
@@ -73,14 +61,14 @@ function Asked({ schemas, query }) {
         linear model trained beside it stays close, then kernel theory describes it; otherwise it learns features.</p>
     </div>
     <div class="compose">
-      <${SpecForm} schemas=${schemas} name="RegimeSpec" spec=${spec} errors=${all} change=${edited.change} sections=${SECTIONS} />
+      <${SpecForm} schemas=${schemas} name="RegimeSpec" spec=${spec} errors=${errors} change=${edited.change} sections=${SECTIONS} />
       <aside class="beside" aria-label="What it costs, and how to start it">
         <div class="card">
           <p class="actions">
-            <button class="button primary" disabled=${isStarting} onClick=${begin}>${isStarting ? "Starting…" : "Start the report"}</button>
+            <button class="button primary" disabled=${isSending} onClick=${begin}>${isSending ? "Starting…" : "Start the report"}</button>
             <${Share} view="regime" spec=${body} />
           </p>
-          <${Wrong} errors=${all} />
+          <${Wrong} errors=${errors} />
           ${failed && html`<${Problem} error=${failed} />`}
           <${Cost} title="One kernel of it" spec=${kernel} isSettled=${edited.settled === spec}
             onFound=${(wrong) => live(moved(wrong, FROM_ESTIMATE))} />
