@@ -65,7 +65,7 @@ def test_events_end_with_the_report(engine: Server, job: dict[str, Any]) -> None
 
 
 def test_listed_and_forgotten(engine: Server) -> None:
-    job = asked(engine, changed(changed(BODY, "/widths", None), "/training/steps", 3))
+    job = asked(engine, changed(changed(BODY, "/widths", None), "/training/learning_rate", 1e-5))
     assert job["result"]["verdict"] == "undetermined"
     place = job["links"]["self"]
     assert job["id"] in [each["id"] for each in engine.client.get("/regime").json()["reports"]]
