@@ -145,6 +145,7 @@ def test_a_spec_over_a_limit_is_refused_with_the_estimate(visit: Visit, service:
         watch.complaints.clear()
 
 
+@pytest.mark.long
 def test_the_programs_beside_a_spec_run_as_they_stand(page: Page, service: str) -> None:
     opened(page, "compose", SMALL)
     told = subprocess.run(["sh", "-c", shown_code(page, "curl")], capture_output=True, check=True).stdout
