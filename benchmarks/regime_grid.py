@@ -140,7 +140,7 @@ def check_grid(points: list[Point]) -> int:
 
 
 def check_advice() -> int:
-    """Follow the advice of reports with other seeds than it was made with; the number that did not hold."""
+    """Reports with advice, which they have tried; the number whose advice did not hold."""
     failed = 0
     for advise in ("width", "output_scale"):
         for activation in (Tanh(), Relu()):

@@ -33,10 +33,11 @@ class MemberwiseDOP853(DOP853):  # type: ignore[misc]  # scipy ships no types
     def _estimate_error_norm(self, K: np.ndarray, h: float, scale: np.ndarray) -> float:
         running = self._running()
         scales, stages = scale.reshape(len(running), -1), K.reshape(len(K), len(running), -1)
-        return max(
-            float(super(MemberwiseDOP853, self)._estimate_error_norm(stages[:, s], h, scales[s]))
-            for s in np.flatnonzero(running)
-        )
+        with np.errstate(invalid="ignore", over="ignore"):  # a trial step may overflow, and is refused
+            return max(
+                float(super(MemberwiseDOP853, self)._estimate_error_norm(stages[:, s], h, scales[s]))
+                for s in np.flatnonzero(running)
+            )
 
 
 class Flow(Trainer):
