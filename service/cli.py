@@ -14,6 +14,7 @@ import typer
 from service.commands import (
     experiments,
     export,
+    figures,
     kernel,
     operations,
     predict,
@@ -37,6 +38,7 @@ app = typer.Typer(
 for commands in (kernel, predict, run, watch, experiments, export):
     commands.add_to(app)
 verify.add_to(app)
+figures.add_to(app)
 regime.add_to(app)
 operations.add_to(app)
 worker.add_to(app)
