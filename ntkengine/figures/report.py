@@ -42,6 +42,14 @@ def saddle(_: Effort) -> Found:
     return Found(f"{100 * left:.4g} % of the loss left", left > 0.2)
 
 
+def straight(_: Effort) -> Found:
+    """How far that neuron's path turns, in radians, and the relative change of its kernel on the way."""
+    run = recorded("linear_one_neuron")
+    kernel = run["kernel",][:, 4, 0, 0]
+    turn, change = float(run["path", "curvature"][-1, 4]), float(abs(kernel[-1] / kernel[0] - 1))
+    return Found(f"{turn:.1e}; {change:.3g}", turn < 1e-6 and change > 0.5)
+
+
 def turns(_: Effort) -> Found:
     """By how much paths of linear neurons turn, in radians: the median over runs, N = 1, 10, 100."""
     found = [
@@ -53,6 +61,7 @@ def turns(_: Effort) -> Found:
 OWN = (
     Claim("One linear neuron from (1, -1)", "does not reach zero", saddle),
     Claim("Turn of linear neurons' paths, N = 1, 10, 100", "falls", turns),
+    Claim("One linear neuron from (1, -1): turn of its path; change of its kernel", "0; 1", straight),
 )
 
 STATEMENTS = (
@@ -68,6 +77,12 @@ STATEMENTS = (
     right("At 2 and 10 neurons the kernel varies, at 1000 it is nearly constant.",
           "Kernel change, median over seeds, N = 2", "the same, N = 10", "the same, N = 1024, every seed"),
     right("Infinite-width values are 1.490278 and 0.156944.", "Infinite width: four laws of the first layer"),
+    mistaken("Those values are for b = 0.",
+             "They are for b from U(-1/2, 1/2), the first pair; Gaussian laws of these variances give the second, "
+             "a bias that starts at 0 the third, no bias the fourth.",
+             "Infinite width: four laws of the first layer"),
+    mistaken("Weights that move along a straight line have a constant kernel.",
+             "The function has to be affine along the path.", OWN[2].about),
     right("The standard kernel grows with the width.", "Standard parameterization: E Theta_0 at N = 64"),
     mistaken("In standard parameterization weights change significantly.",
              "With one hidden layer it is lazier than NTK parameterization: N^-2 in place of N^-1.",
@@ -78,8 +93,8 @@ STATEMENTS = (
              "Only with rates that are not scaled: with rates proportional to N the kernel changes alike "
              "at all widths, in time that does not depend on the width.",
              EXPONENT.format("mean field, quadratic, lr N")),
-    mistaken("One could put another activation on the output (and keep a constant kernel).",
-             "It destroys constancy at every width.",
+    mistaken("Another activation may stand on the output.",
+             "But then the kernel is not constant at any width.",
              "tanh on the output, N = 100, 1000, 4000: kernel change"),
     mistaken("Weights (or kernels) that hardly move show the kernel regime.",
              "An undertrained network looks lazy too.",

@@ -28,7 +28,7 @@ def training(name: str, canvas: Canvas) -> None:
         slopes.plot(
             run.times, predicted[:, point, 0], "--", color=colour, linewidth=1.4, label=f"x = {X[point]}"
         )
-    tests = np.ravel(EXPERIMENTS[name].spec.data.x_test)
+    tests = np.asarray(EXPERIMENTS[name].spec.data.x_test, dtype=np.float64).ravel()
     for point, colour in enumerate(COLOURS[2 : 2 + len(tests)]):
         label = f"x = {tests[point]:g} (test)"
         slopes.plot(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure as Canvas
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a7a7a")  # told apart by the colour-blind too
 TWIN = "#7b3fb5"
 SOLUTION = "#c1121f"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
