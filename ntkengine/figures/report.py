@@ -78,8 +78,8 @@ STATEMENTS = (
           "Kernel change, median over seeds, N = 2", "the same, N = 10", "the same, N = 1024, every seed"),
     right("Infinite-width values are 1.490278 and 0.156944.", "Infinite width: four laws of the first layer"),
     mistaken("Those values are for b = 0.",
-             "They are for b from U(-1/2, 1/2), the first pair; Gaussian laws of these variances give the second, "
-             "a bias that starts at 0 the third, no bias the fourth.",
+             "They are for b from U(-1/2, 1/2), the first pair; Gaussian laws of the same variances give the "
+             "second, a bias that starts at 0 the third, no bias the fourth.",
              "Infinite width: four laws of the first layer"),
     mistaken("Weights that move along a straight line have a constant kernel.",
              "The function has to be affine along the path.", OWN[2].about),
