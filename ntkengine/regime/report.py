@@ -90,9 +90,9 @@ def regime_report(
     Source: Chizat, Oyallon and Bach, "On lazy training in differentiable programming" (2019); Lee et al.,
     "Wide neural networks of any depth evolve as linear models under gradient descent" (2019).
 
-    >>> from ntkengine import Data, Dense, GradientFlow, Model, Quadratic
-    >>> model = Model(layers=(Dense(width=1000), Quadratic(), Dense(width=1)))
-    >>> data = Data(x=[[1.0], [-0.5]], y=[[1.0], [1.0]])
+    >>> from ntkengine import Data, Dense, GradientFlow, Model, Tanh
+    >>> model = Model(layers=(Dense(width=1000), Tanh(), Dense(width=1)))
+    >>> data = Data(x=[[1.0], [-1.0]], y=[[0.5], [-0.5]])
     >>> spec = RegimeSpec(model=model, data=data, training=GradientFlow(t_end=20.0, rtol=1e-6), seeds=3)
     >>> *_, last = regime_report(spec)
     >>> last.report["verdict"]
