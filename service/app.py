@@ -32,6 +32,7 @@ from service.routes import (
     access,
     experiments,
     export,
+    influence,
     kernel_jobs,
     kernels,
     onnx_kernels,
@@ -48,9 +49,11 @@ from service.routes.leaving import Departure, Leaving
 from service.routes.requests import Observed, RequestIds
 from service.routes.services import Services
 from service.runs import child, predictions
+from service.runs import influence as influence_work
 from service.runs import onnx_kernels as onnx_work
 from service.runs.chores import Chore
 from service.runs.clock import seconds_since
+from service.runs.influence import Influences
 from service.runs.kernels import Kernels
 from service.runs.kinds import KINDS, JobKind
 from service.runs.manager import Backend, Jobs
@@ -89,6 +92,7 @@ class Work:
     kinds: Sequence[JobKind] = KINDS
     predict: Task = predictions.predict
     onnx_kernel: Task = onnx_work.onnx_kernel
+    influence: Task = influence_work.move
 
 
 def create_app(settings: Settings | None = None, work: Work | None = None) -> FastAPI:
@@ -122,6 +126,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
     for noun in (
         kernels,
         onnx_kernels,
+        influence,
         predict,
         kernel_jobs,
         runs,
@@ -196,6 +201,7 @@ class Parts:
         self._kernels = Kernels(self._executor, work.kernel, settings)
         self._predictions = Predictions(self._executor, work.predict, settings)
         self._onnx_kernels = OnnxKernels(self._executor, work.onnx_kernel, settings)
+        self._influences = Influences(self._executor, work.influence, settings)
 
     def start(self) -> Services:
         """Begin to work; unfinished jobs are taken up again."""
@@ -213,6 +219,7 @@ class Parts:
             kernels=self._kernels,
             predictions=self._predictions,
             onnx_kernels=self._onnx_kernels,
+            influences=self._influences,
             readiness=self._readiness,
             version=VERSION,
             schema_version=schema_version,

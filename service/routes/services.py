@@ -9,6 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.access.keys import Principal
+from service.runs.influence import Influences
 from service.runs.kernels import Kernels
 from service.runs.manager import Jobs
 from service.runs.onnx_kernels import OnnxKernels
@@ -25,6 +26,7 @@ class Services:
     kernels: Kernels
     predictions: Predictions
     onnx_kernels: OnnxKernels
+    influences: Influences
     readiness: Callable[[], dict[str, str]]
     version: str
     schema_version: int

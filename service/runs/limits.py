@@ -8,6 +8,7 @@ from typing import Any
 from ntkengine.data import shape_of
 from ntkengine.dynamics import RunSpec
 from ntkengine.errors import ResourceError
+from ntkengine.influence import InfluenceSpec
 from ntkengine.kernels import KernelSpec
 from ntkengine.model import Model
 from ntkengine.onnx_kernels import OnnxKernelSpec
@@ -75,6 +76,19 @@ def check_prediction(spec: PredictSpec, settings: Settings) -> None:
     _check("/data", "points", shape_of(spec.data.y, "y")[0] + spec.source.tests, settings.max_points)
     plan = spec.plan()
     _check("", "flops", plan["flops"], settings.max_flops)
+    _check("", "bytes", plan["bytes"], settings.max_bytes)
+
+
+def check_influence(spec: InfluenceSpec, settings: Settings) -> None:
+    """Refuse an influence whose two trainings would take too long for an answer while the client waits.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    rows = shape_of(spec.data.x, "x")[0] + shape_of(spec.points, "x")[0]
+    _check("/data/x", "points", rows, settings.max_points)
+    plan = spec.run(spec.data, seed=spec.seed).plan()
+    _check("/training", "flops", 2 * plan["flops"], settings.max_flops)
     _check("", "bytes", plan["bytes"], settings.max_bytes)
 
 
