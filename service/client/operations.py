@@ -101,7 +101,7 @@ def arrays_of(answer: httpx.Response) -> tuple[dict[str, Array], JSONObject]:
 
 
 KERNEL_PLACES = (("x1", "x2"), "of.weights")
-RUN_PLACES = (("data.x", "data.y", "data.x_test"), "weights")
+RUN_PLACES = (("data.x", "data.y", "data.x_test", "data.y_test"), "weights")
 PREDICT_PLACES = (("data.x", "data.y", "data.x_test", "data.y_test"), "of.weights")
 
 
@@ -157,7 +157,7 @@ class Operations:
 
     def submit_regime(self, spec: Any) -> Operation[Job]:
         """A regime report."""
-        body, files = encode(spec, (), "weights")
+        body, files = encode(spec, *RUN_PLACES)
         return (yield from self.job(post("/regime", body, files, **_new_key())))
 
     def status(self, path: str) -> Operation[Job]:

@@ -112,14 +112,16 @@ def start(weights: dict[str, Any], x: Any) -> Any:
     return hidden**2 @ weights["layers.2.W"] / np.sqrt(8)
 
 
-def test_x_test_as_a_file(engine: Server) -> None:
+def test_x_test_and_y_test_as_files(engine: Server) -> None:
     spec = changed(RUN, "/data", ...)
     files = {name: npy(np.array(value)) for name, value in RUN["data"].items()}
-    parts = form(spec, x_test=npy(np.array([[0.5], [0.25]])), **files)
+    tests = {"x_test": [[0.5], [0.25]], "y_test": [[1.0], [1.0]]}
+    files |= {name: npy(np.array(value)) for name, value in tests.items()}
+    parts = form(spec, **files)
     answer = engine.client.post("/runs", files=parts)
     assert answer.status_code == 202, answer.text
     run = engine.show(answer.json()["id"])
-    assert run["spec"]["data"] == RUN["data"] | {"x_test": [[0.5], [0.25]]}
+    assert run["spec"]["data"] == RUN["data"] | tests
 
 
 def test_the_json_may_be_a_file_or_have_no_label(engine: Server) -> None:
@@ -132,7 +134,7 @@ def test_the_json_may_be_a_file_or_have_no_label(engine: Server) -> None:
 
 def test_the_document_shows_the_form(engine: Server) -> None:
     paths = engine.client.get("/openapi.json").json()["paths"]
-    expected = {"/kernel": {"x1", "x2", "weights"}, "/runs": {"x", "y", "x_test", "weights"}}
+    expected = {"/kernel": {"x1", "x2", "weights"}, "/runs": {"x", "y", "x_test", "y_test", "weights"}}
     for path, files in expected.items():
         content = paths[path]["post"]["requestBody"]["content"]
         assert list(content) == ["application/json", "multipart/form-data"]
