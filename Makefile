@@ -21,8 +21,8 @@ run: $(VENV)/installed-run ## install what the service needs and start it
 test: $(VENV)/installed-dev ## install everything; lint, types, import contracts, all tests
 	@scripts/system_packages.sh
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n auto tests/ntkengine
-	$(BIN)/pytest --ignore tests/ntkengine # servers, kills and browsers: one at a time
+	$(BIN)/pytest -n auto --dist loadgroup tests/ntkengine tests/test_*.py
+	$(BIN)/pytest --ignore tests/ntkengine --ignore-glob 'tests/test_*.py' # kills and browsers: one at a time
 
 lint: $(VENV)/installed-dev ## style, types and import contracts
 	$(BIN)/ruff check

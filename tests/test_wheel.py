@@ -23,7 +23,7 @@ import pytest
 
 from tests.service.server import eventually
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240), pytest.mark.xdist_group("wheel")]  # one install
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("ntkengine", "service")

@@ -27,7 +27,10 @@ from service.runs.states import Status
 class RunRoute(JSONRoute):
     """Runs: data and initial weights may be files."""
 
-    files: ClassVar[Files] = {**arrays("/data/x", "/data/y", "/data/x_test", "/data/y_test"), **weights("/weights")}
+    files: ClassVar[Files] = {
+        **arrays("/data/x", "/data/y", "/data/x_test", "/data/y_test"),
+        **weights("/weights"),
+    }
 
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=RunRoute)

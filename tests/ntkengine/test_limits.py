@@ -64,7 +64,7 @@ def nested(depth: int) -> Any:
     ("x", "message"),
     [
         (npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (10**15,)}"), "does not hold an .npy"),
-        (npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,)}"), "a shape that no file"),
+        (npy(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,)}"), "that no file"),
         (npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}"), "entries are of type object"),
         (npy(b"{'descr': ("), "does not hold an .npy"),
         (npy(b"'" * 3), "does not hold an .npy"),

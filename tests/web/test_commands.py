@@ -202,7 +202,7 @@ def test_the_shell_completes_commands_and_experiments(monkeypatch: pytest.Monkey
     monkeypatch.setenv("_NTK_COMPLETE", "complete_bash")
     for words, place, expected in (
         ("ntk exp", "1", ["experiments", "export"]),
-        ("ntk run li", "2", ["linear_"]),
+        ("ntk run digits", "2", ["digits_relu"]),
     ):
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", place)
