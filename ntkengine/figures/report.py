@@ -75,7 +75,7 @@ STATEMENTS = (
           *(LINEAR.format(width) for width in (2, 10, 100))),
     right("Paths become straighter with width, not only shorter.", OWN[1].about),
     right("At 2 and 10 neurons the kernel varies, at 1000 it is nearly constant.",
-          "Kernel change, median over seeds, N = 2", "the same, N = 10", "the same, N = 1024, every seed"),
+          "Kernel change, median over seeds, N = 2", "the same, N = 10", "the same, N = 1024, ten seeds"),
     right("Infinite-width values are 1.490278 and 0.156944.", "Infinite width: four laws of the first layer"),
     mistaken("Those values are for b = 0.",
              "They are for b from U(-1/2, 1/2), the first pair; Gaussian laws of the same variances give the "
