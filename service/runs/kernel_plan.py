@@ -23,7 +23,7 @@ from service.settings import Settings
 
 VERSION = importlib.metadata.version("ntkengine")
 
-# What a core did, in this program's own count of flops; measured with `POST /kernel/estimate` and its jobs.
+# What an ordinary core does in a second, roughly, in this program's own count of flops: no promise.
 FLOPS_PER_SECOND = {Infinite: 5e9, Empirical: 2e10, MonteCarlo: 2e10}
 DISK_BYTES_PER_SECOND = 300e6
 START_SECONDS = 0.05
