@@ -17,6 +17,8 @@ from ntkengine.dynamics.trainers import Trainer
 from ntkengine.dynamics.training import GradientFlow
 from ntkengine.errors import NumericalError
 
+ROUNDING = 64 * float(np.finfo(np.float64).eps)  # relative, of a loss
+
 
 class MemberwiseDOP853(DOP853):  # type: ignore[misc]  # scipy ships no types
     """DOP853 whose error is that of the worst of several systems.
@@ -121,7 +123,9 @@ class Flow(Trainer):
             return end
         step = 4 * float(np.spacing(end))
         crossing = float(brentq(excess, start, end, xtol=step))
-        while crossing < end and excess(crossing) >= 0:  # the root may be found from above
+        # The root may be found from above, and all members' losses together round otherwise than one's.
+        rounding = ROUNDING * abs(self._below)
+        while crossing < end and excess(crossing) >= -rounding:
             crossing, step = min(crossing + step, end), 2 * step
         return crossing
 
