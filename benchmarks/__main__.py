@@ -7,10 +7,12 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import empirical, kernels, versus
+from benchmarks import empirical, versus
 
 COLUMNS = {
     "ours s": ("ours_seconds", ".3g"),
@@ -47,7 +49,7 @@ def imports() -> dict[str, float]:
     return seconds
 
 
-OTHERS: dict[str, Callable[[], dict[str, float]]] = {"imports": imports, "empirical": kernels.empirical}
+OTHERS: dict[str, Callable[[], dict[str, float]]] = {"imports": imports}
 
 
 def versus_table(rows: list[dict[str, Any]]) -> Table:
@@ -62,22 +64,32 @@ def versus_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def implementations_table(rows: list[dict[str, Any]]) -> Table:
-    """Every implementation that was measured, beside the fastest of its side."""
-    table = Table("work", "side", "implementation", "s", "MB", "s / best of its side")
+    """Everything that was measured, beside the fastest of its side."""
+    table = Table("work", "tool", "implementation", "s", "MB", "s / best of its side")
     for row in rows:
         for each in row["implementations"]:
             name = each["implementation"] + " (auto)" * (each["asked"] == "auto")
+            cells = [row["work"], each["tool"], name]
             if each["failure"]:
-                table.add_row(row["work"], each["side"], name, each["failure"])
-                continue
-            best = min(
-                other["seconds"]
-                for other in row["implementations"]
-                if other["side"] == each["side"] and other["seconds"] is not None
+                cells.append(each["failure"])
+            else:
+                same = [other for other in row["implementations"] if other["side"] == each["side"]]
+                ratio = each["seconds"] / min(other["seconds"] for other in same if other["seconds"])
+                cells += [f"{each['seconds']:.3g}", str(each["peak_mb"]), f"{ratio:.2f}"]
+            table.add_row(*cells)
+    return table
+
+
+def planner_table(rows: list[dict[str, Any]]) -> Table:
+    """What the plan of an empirical kernel chose, beside the best of ours."""
+    table = Table("work", "chosen", "best", "chosen / best", "aim")
+    for row in rows:
+        if plan := row["planner"]:
+            ratio = plan["chosen_over_best"]
+            style = "bold red" if ratio > plan["aim"] else ""
+            table.add_row(
+                row["work"], plan["chosen"], plan["best"], f"{ratio:.2f}", f"{plan['aim']}", style=style
             )
-            ratio = each["seconds"] / best
-            cells = (f"{each['seconds']:.3g}", str(each["peak_mb"]), f"{ratio:.2f}")
-            table.add_row(row["work"], each["side"], name, *cells)
     return table
 
 
@@ -89,9 +101,40 @@ def others_table(results: dict[str, float]) -> Table:
     return table
 
 
+PACKAGES = ("ntkengine", "torch", "numpy")
+PEERS_PACKAGES = ("neural-tangents", "jax", "jaxlib", "numpy", "nngeometry")
+
+
+def versions(peer: Path | None) -> dict[str, dict[str, str]]:
+    """What is compared with what."""
+    program = (
+        "import sys, json, importlib.metadata as m; "
+        "print(json.dumps({n: d.version for n in sys.argv[1:] for d in m.distributions(name=n)}))"
+    )
+    found = {"ours": [sys.executable, "-c", program, *PACKAGES]}
+    if peer:
+        found["peers"] = [str(peer), "-c", program, *PEERS_PACKAGES]
+    environment = os.environ | {"PYTHONPATH": str(versus.NNGEOMETRY)}
+    known = {side: subprocess.check_output(command, env=environment) for side, command in found.items()}
+    return {side: json.loads(text) for side, text in known.items()}
+
+
 def machine() -> dict[str, Any]:
-    """Where, and how busy it was before."""
-    return {"machine": platform.platform(), "cpus": os.cpu_count(), "load_before": os.getloadavg()}
+    """Where and when, and how busy it was before."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "processor": processor(),
+        "cpus": os.cpu_count(),
+        "load_before": os.getloadavg(),
+    }
+
+
+def processor() -> str:
+    """Its name, where Linux tells."""
+    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    return found[1] if found else platform.machine()
 
 
 def arguments() -> argparse.Namespace:
@@ -101,6 +144,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], metavar="WORD", help="names with this word; repeatable"
     )
+    parser.add_argument("--ours", action="store_true", help="without peers: how well plans choose among ours")
     parser.add_argument("--json", type=Path, default=versus.ROOT / "benchmarks/results/latest.json")
     return parser.parse_args()
 
@@ -110,11 +154,17 @@ def main() -> int:
     given = arguments()
     if hasattr(os, "sched_setaffinity"):  # children inherit it
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: versus.THREADS])
-    console, peer = Console(width=150), versus.peer_python()
-    report: dict[str, Any] = {**machine(), "threads": versus.THREADS, "peer": peer is not None, "rows": []}
+    console, peer = Console(width=150), None if given.ours else versus.peer_python()
+    report: dict[str, Any] = {
+        **machine(),
+        "versions": versions(peer),
+        "threads": versus.THREADS,
+        "peer": peer is not None or given.ours,
+        "rows": [],
+    }
     for row in chain(
         versus.rows(given.only, quick=given.quick, peer=peer),
-        empirical.rows(given.only, quick=given.quick, peer=peer),
+        empirical.rows(given.only, quick=given.quick, peer=peer, alone=given.ours),
     ):
         report["rows"].append(row.summary())
         console.print(f"measured: {row.work}", style="dim")
@@ -126,6 +176,7 @@ def main() -> int:
     console.print(versus_table(report["rows"]))
     if any(row["implementations"] for row in report["rows"]):
         console.print(implementations_table(report["rows"]))
+        console.print(planner_table(report["rows"]))
     if report["others"]:
         console.print(others_table(report["others"]))
     given.json.parent.mkdir(parents=True, exist_ok=True)

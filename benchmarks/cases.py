@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 Layer = dict[str, Any]
 INPUTS = 784
-OUTPUTS: tuple[Literal["mean", "full"], ...] = ("mean", "full")  # trace over k; blocks of k x k
 
 
 @dataclass(frozen=True)
@@ -34,19 +33,6 @@ class Case:
         for row in x:  # one by one, so that float64 is never held for all
             row[:] = numbers.standard_normal(self.shape[1:])
         return x
-
-
-@dataclass(frozen=True)
-class EmpiricalCase:
-    """The NTK at the weights that our seed 0 draws, of a network on n inputs with themselves, in float32."""
-
-    of: Case
-    outputs: Literal["mean", "full"]
-
-    @property
-    def name(self) -> str:
-        """What it is called in tables."""
-        return f"empirical {self.of.name}, {self.outputs}"
 
 
 def dense(width: int, W_std: float, b_std: float | None = 0.1) -> Layer:
@@ -86,15 +72,6 @@ def attention() -> tuple[Layer, ...]:
     return (layer, {"kind": "relu"}, {"kind": "global_avg_pool"}, dense(1, 1.0, None))
 
 
-def image_classifier() -> tuple[Layer, ...]:
-    """Three 3 x 3 convolutions of 16, 32 and 64 channels with ReLU, an average, ten outputs."""
-    hidden: list[Layer] = []
-    for width in (16, 32, 64):
-        conv = {"kind": "conv", "width": width, "filter_shape": [3, 3], "padding": "SAME"}
-        hidden += [{**conv, "W_std": 2**0.5, "b_std": 0.1}, {"kind": "relu"}]
-    return (*hidden, {"kind": "global_avg_pool"}, dense(10, 1.0))
-
-
 RELU = fully_connected("relu", 3, 2**0.5)
 CASES = (
     Case("dense ReLU depth 3, n = 1000", RELU, (1000, INPUTS), relu_layers=3),
@@ -113,11 +90,3 @@ CASES = (
 )
 STORED = Case("dense ReLU depth 3, n = 20000, on disk", RELU, (20_000, INPUTS), quick=False)
 BY_NAME = {case.name: case for case in (*CASES, STORED)}
-
-MLP = (*(dense(512, 2**0.5), {"kind": "relu"}) * 3, dense(10, 1.0))
-NETWORKS = (
-    Case("MLP 784-512-512-512-10 ReLU, n = 256", MLP, (256, INPUTS), quick=False),
-    Case("CNN 16-32-64 ReLU average, n = 64", image_classifier(), (64, 32, 32, 3)),
-)
-EMPIRICAL = tuple(EmpiricalCase(of, outputs) for of in NETWORKS for outputs in OUTPUTS)
-EMPIRICAL_BY_NAME = {case.name: case for case in EMPIRICAL}

@@ -1,7 +1,6 @@
-"""Empirical kernels beside neural-tangents', at the same weights, by every implementation of both sides.
+"""Empirical kernels beside the peers', of the same torch modules at the same weights, by every way there is.
 
-What counts for us is what `auto` chooses; for the peer, the faster of its two. Its Jacobians of the
-MLP take 12 GB of memory.
+What counts for us is what `auto` chooses; for the peers, the fastest of them.
 """
 
 import sys
@@ -14,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cases import EMPIRICAL, EmpiricalCase
+from benchmarks.empirical_cases import EMPIRICAL, EmpiricalCase
+from benchmarks.empirical_networks import built, save_weights
 from benchmarks.measure import LONG
 from benchmarks.versus import (
+    NNGEOMETRY,
     ROUNDS,
     TOLERANCE,
     Facts,
@@ -28,43 +29,63 @@ from benchmarks.versus import (
     wanted,
 )
 
-PATIENCE = 200.0  # seconds for a process; what `auto` does not choose may take minutes, which says enough
+PATIENCE = 90.0  # seconds for a process, its start and compilation included
+MEMORY = 0.75  # of this machine's, that a process may take
 # Names of both sides, for they are those of Novak et al. (2022).
-IMPLEMENTATIONS = ("structured_derivatives", "jacobian_contraction")
+IMPLEMENTATIONS = ("structured_derivatives", "jacobian_contraction", "ntk_vector_products")
+PLANNED_WELL = 1.3  # times the best of ours that what `auto` chooses may take
 
 
 @dataclass
 class Contender:
-    """One implementation of one side, and what was measured of it; its files are in the folder."""
+    """One way to the kernel, and what was measured of it; its files are in the folder."""
 
     side: str
-    python: Path
+    tool: str
     implementation: str
     folder: Path
+    peer: Path | None = None  # the interpreter of neural-tangents
     rounds: list[Facts] = field(default_factory=list)
     failure: str = ""
 
     @property
+    def name(self) -> str:
+        """What errors call it."""
+        return f"{self.tool} {self.implementation}".rstrip()
+
+    @property
     def file(self) -> Path:
         """Where its kernel is."""
-        return self.folder / f"{self.side}-{self.implementation}.npy"
+        return self.folder / f"{self.name}.npy"
 
     def measure(self, case: EmpiricalCase, *, save: bool) -> None:
         """Once more, in a process of its own, unless it is so long that once is enough."""
         if self.failure or (least_seconds(self.rounds) or 0.0) >= LONG:
             return
-        arguments = [case.name, self.implementation, str(self.folder / "weights.npz")]
-        arguments += [str(self.file)] if save else []
         try:
-            self.rounds.append(run(self.python, f"empirical_{self.side}", *arguments, patience=PATIENCE))
-        except RuntimeError as failed:  # for want of memory, or time; there are others
+            self.rounds.append(self.once([case.name], [str(self.file)] if save else []))
+        except RuntimeError as failed:  # for want of memory, or time, or of a form for a layer
             self.failure = str(failed)
+
+    def once(self, case: list[str], out: list[str]) -> Facts:
+        """In its own program."""
+        ours = Path(sys.executable)
+        limits: dict[str, Any] = {"patience": PATIENCE, "memory": MEMORY}
+        if self.side == "ours":
+            return run(ours, "empirical_ours", *case, self.implementation, *out, **limits)
+        if self.tool == "neural-tangents" and self.peer:
+            weights = str(self.folder / "weights.npz")
+            return run(self.peer, "empirical_peer", *case, self.implementation, weights, *out, **limits)
+        return run(ours, "empirical_torch", *case, self.tool, *out, path=NNGEOMETRY, **limits)
 
     def summary(self) -> Facts:
         """What the table of implementations shows."""
         return {
             "side": self.side,
-            "implementation": self.rounds[0]["implementation"] if self.rounds else self.implementation,
+            "tool": self.tool,
+            "implementation": self.rounds[0].get("implementation", self.implementation)
+            if self.rounds
+            else self.implementation,
             "asked": self.implementation,
             "seconds": least_seconds(self.rounds),
             "peak_mb": most_memory(self.rounds),
@@ -72,53 +93,81 @@ class Contender:
         }
 
 
-def compare(case: EmpiricalCase, *, rounds: int, peer: Path | None) -> Row:
-    """Measure one case: ours, the peer's two, and again; then our others, once."""
+def peers_of(case: EmpiricalCase, folder: Path, peer: Path | None) -> list[Contender]:
+    """All ways of all tools that the case is measured by and that are installed."""
+    missing = {
+        name for name, there in (("neural-tangents", peer), ("nngeometry", NNGEOMETRY.exists())) if not there
+    }
+    found = []
+    for tool in case.tools:
+        ways = IMPLEMENTATIONS if tool == "neural-tangents" else ("",)
+        found += [Contender("peer", tool, way, folder, peer) for way in ways if tool not in missing]
+    return found
+
+
+def compare(case: EmpiricalCase, *, rounds: int, peer: Path | None, alone: bool) -> Row:
+    """Measure one case: ours, the peers, and again; then our other implementations, once."""
     row = Row(case.name)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        auto = Contender("ours", Path(sys.executable), "auto", folder)
-        peers = [Contender("peer", peer, each, folder) for each in IMPLEMENTATIONS if peer]
+        save_weights(built(case.network), folder / "weights.npz")
+        auto = Contender("ours", "ntkengine", "auto", folder)
+        peers = [] if alone else peers_of(case, folder, peer)
         for turn in range(rounds):
             for each in (auto, *peers):
                 each.measure(case, save=turn == 0)
-        others = [Contender("ours", Path(sys.executable), each, folder) for each in unchosen(auto)]
+        others = [Contender("ours", "ntkengine", way, folder) for way in unchosen(auto)]
         for each in others:
             each.measure(case, save=True)
         fill(row, auto, peers, others)
+    peak = most_memory(row.ours) or 0
+    if case.memory_mb and peak > case.memory_mb:
+        row.failures.append(f"it took {peak} MB of memory, more than {case.memory_mb}")
     return row
 
 
 def unchosen(auto: Contender) -> list[str]:
     """The implementations that `auto` is not."""
-    return [
-        each for each in IMPLEMENTATIONS if each not in {facts["implementation"] for facts in auto.rounds}
-    ]
+    chosen = {facts["implementation"] for facts in auto.rounds}
+    return [each for each in IMPLEMENTATIONS if each not in chosen]
 
 
 def fill(row: Row, auto: Contender, peers: list[Contender], others: list[Contender]) -> None:
     """The row from what was measured, and every kernel held against ours."""
-    measured = [each for each in peers if each.rounds]
     row.ours = auto.rounds
     row.implementations = [each.summary() for each in (auto, *others, *peers)]
     row.failures += [auto.failure] if auto.failure else []
-    if peers and not measured:
+    measured = sorted((each for each in peers if each.rounds), key=seconds, reverse=True)
+    if measured:
+        row.peer, row.peer_name = measured[-1].rounds, measured[-1].name
+    elif peers:
         row.failures += [each.failure for each in peers]
     if not auto.rounds:
         return
-    row.peer = min((each.rounds for each in measured), key=seconds, default=[])
     ours = as_matrix(np.load(auto.file))
-    measured.sort(key=lambda each: seconds(each.rounds), reverse=True)  # the row shows the last difference
-    for each in (*(each for each in others if each.rounds), *measured):
-        found = Row(f"{each.side}, {each.implementation}")
+    tried = [each for each in others if each.rounds]
+    row.planner = judged(auto, tried)
+    for each in (*tried, *measured):  # the row shows the last difference, that of the fastest peer
+        found = Row(each.name)
         check_same(found, ours, as_matrix(np.load(each.file)), on_diagonal=TOLERANCE)
         row.difference, row.difference_on_diagonal = found.difference, found.difference_on_diagonal
         row.failures += [f"{found.work}: {failure}" for failure in found.failures]
 
 
-def seconds(rounds: list[Facts]) -> float:
+def judged(auto: Contender, others: list[Contender]) -> Facts:
+    """What the plan chose, and how many times the best of ours it takes."""
+    best = min((auto, *others), key=seconds)
+    return {
+        "chosen": auto.rounds[0]["implementation"],
+        "best": best.summary()["implementation"],
+        "chosen_over_best": seconds(auto) / seconds(best),
+        "aim": PLANNED_WELL,
+    }
+
+
+def seconds(contender: Contender) -> float:
     """The shortest call of what was measured."""
-    return least_seconds(rounds) or 0.0
+    return least_seconds(contender.rounds) or 0.0
 
 
 def as_matrix(kernel: NDArray[Any]) -> NDArray[Any]:
@@ -129,8 +178,8 @@ def as_matrix(kernel: NDArray[Any]) -> NDArray[Any]:
     return kernel.swapaxes(1, 2).reshape(n * k, n * k)
 
 
-def rows(only: list[str], *, quick: bool, peer: Path | None) -> Iterator[Row]:
+def rows(only: list[str], *, quick: bool, peer: Path | None, alone: bool) -> Iterator[Row]:
     """Measure the cases whose names have one of those words, or all; without the long ones if quick."""
     for case in EMPIRICAL:
-        if wanted(case.name, case.of.quick, only, quick=quick):
-            yield compare(case, rounds=1 if quick else ROUNDS, peer=peer)
+        if wanted(case.name, case.quick, only, quick=quick):
+            yield compare(case, rounds=1 if quick else ROUNDS, peer=peer, alone=alone)

@@ -1,35 +1,35 @@
 """Our side of an empirical case:
-python -m benchmarks.empirical_ours NAME IMPLEMENTATION WEIGHTS.npz [OUT.npy].
+python -m benchmarks.empirical_ours NAME IMPLEMENTATION [OUT.npy].
 
-It writes its weights for the peer, and says which implementation `auto` is.
+It says which implementation `auto` is.
 """
 
 import sys
+from typing import Any
 
-import numpy as np
 import torch
 
-from benchmarks.cases import EMPIRICAL_BY_NAME
-from benchmarks.measure import measure
-from ntkengine import Model, empirical_ntk
+from benchmarks.empirical_cases import EMPIRICAL_BY_NAME
+from benchmarks.empirical_networks import built
+from benchmarks.measure import measure, peak_mb
+from ntkengine import empirical_ntk
 from ntkengine.empirical import empirical_plan
-from ntkengine.spec import from_jsonable
+from ntkengine.empirical.plan import MEMORY_BUDGET
 
 
-def main(name: str, implementation: str, weights: str, out: str = "") -> None:
+def main(name: str, implementation: str, out: str = "") -> None:
     """Print one line of JSON."""
     case = EMPIRICAL_BY_NAME[name]
-    model = from_jsonable(Model, case.of.model)
-    network = model.network(case.of.shape[1:], seed=0, dtype=torch.float32)
-    np.savez(weights, **{path: p.detach().numpy() for path, p in network.named_parameters()})
-    x = torch.from_numpy(case.of.inputs())
-    plan = empirical_plan(network, x, outputs=case.outputs, implementation=implementation)
-    measure(
-        lambda: empirical_ntk(network, x, outputs=case.outputs, implementation=implementation),
-        lambda kernel: kernel.numpy(),
-        out,
-        about={"implementation": plan.implementation, "reason": plan.reason},
-    )
+    module, x = built(case.network), torch.from_numpy(case.inputs())
+    budget = (case.memory_mb - peak_mb()) * 1024**2 if case.memory_mb else MEMORY_BUDGET
+    how: dict[str, Any] = {"outputs": case.outputs, "implementation": implementation, "budget": budget}
+    plan = empirical_plan(module, x, **how)
+    about = {
+        "implementation": plan.implementation,
+        "reason": plan.reason,
+        "planned_mb": plan.bytes // 1024**2,
+    }
+    measure(lambda: empirical_ntk(module, x, **how), lambda found: found.numpy(), out, about=about)
 
 
 if __name__ == "__main__":

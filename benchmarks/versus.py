@@ -17,6 +17,7 @@ from benchmarks.measure import LONG
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
+NNGEOMETRY = PEERS / "nngeometry"  # a folder of packages for our interpreter
 THREADS = 2
 ROUNDS = 3
 # How far two kernels may be apart, over the largest entry. Of the peer's that come here, the one that adds up
@@ -38,7 +39,9 @@ class Row:
     difference_on_diagonal: float | None = None
     not_yet: str = ""
     failures: list[str] = field(default_factory=list)
+    peer_name: str = "neural-tangents"
     implementations: list[Facts] = field(default_factory=list)  # where a side has several
+    planner: Facts | None = None  # what it chose of ours
 
     def summary(self) -> Facts:
         """What the table shows, and the rest."""
@@ -46,6 +49,7 @@ class Row:
         return {
             "work": self.work,
             "ours_seconds": ours,
+            "peer_name": self.peer_name if self.peer else None,
             "peer_seconds": peer,
             "peer_over_ours": quotient(peer, ours),
             "ours_peak_mb": most_memory(self.ours),
@@ -57,6 +61,7 @@ class Row:
             "not_yet": self.not_yet,
             "failures": self.failures,
             "implementations": self.implementations,
+            "planner": self.planner,
             "rounds": {"ours": self.ours, "peer": self.peer, "floor": self.floor},
         }
 
@@ -81,25 +86,46 @@ def peer_python() -> Path | None:
     return PEERS / "bin" / "python" if (PEERS / "ready").exists() else None
 
 
-def run(python: Path, module: str, *arguments: str, patience: float | None = None) -> Facts:
+def run(
+    python: Path,
+    module: str,
+    *arguments: str,
+    patience: float | None = None,
+    memory: float | None = None,
+    path: Path | None = None,
+) -> Facts:
     """What a measurement in a process of its own prints, on as many CPUs as all others.
 
+    Args:
+        patience: seconds that it may take, its start included.
+        memory: the share of this machine's that it may take.
+        path: where it finds more packages.
+
     Raises:
-        RuntimeError: it failed, or took more than `patience` seconds, its start included.
+        RuntimeError: it failed, or took more.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "JAX_PLATFORMS": "cpu"}
+    if path is not None:
+        environment["PYTHONPATH"] = os.pathsep.join([str(path), *environment.get("PYTHONPATH", "").split()])
     command = [str(python), "-m", f"benchmarks.{module}", *arguments]
+    if memory is not None:
+        command = ["bash", "-c", f'ulimit -d {memory_kb(memory)} && exec "$@"', "bash", *command]
     try:
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=patience
         )
     except subprocess.TimeoutExpired as late:
-        raise RuntimeError(f"{module} took more than {patience:.0f} s") from late
+        raise RuntimeError(f"> {patience:.0f} s") from late
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"{module} failed ({done.returncode}): {last}")
     facts: Facts = json.loads(done.stdout.splitlines()[-1])
     return facts
+
+
+def memory_kb(share: float) -> int:
+    """A share of this machine's memory, in units of 1024 bytes."""
+    return int(share * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 1024
 
 
 def compare(case: Case, *, rounds: int, peer: Path | None) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ntkengine.empirical.identity import digest_of
 from ntkengine.empirical.plan import MEMORY_BUDGET
 from ntkengine.errors import ResourceError, SpecError
 from ntkengine.gram import Entry, StoredGram, TilePlan, gram, gram_to_store
@@ -233,21 +233,8 @@ class Features:
 
     def key(self) -> str:
         """SHA-256 of all that features depend on, but for the code of the module."""
-        from ntkengine.empirical.subject import mapped
-
-        sha = hashlib.sha256(f"signs {ROWS} {self.projection} {self.outputs}".encode())
-        sha.update(f"{self.jacobian.module} {list(self.jacobian.tensors)}".encode())
-
-        def note(tensor: Tensor) -> Tensor:
-            values = tensor.numpy(force=True)
-            sha.update(f"{values.shape} {values.dtype}".encode())
-            sha.update(np.ascontiguousarray(values).data)
-            return tensor
-
-        for tensor in (*self.jacobian.module.parameters(), *self.jacobian.module.buffers()):
-            note(tensor)
-        mapped(self.x, note)
-        return sha.hexdigest()
+        about = f"signs {ROWS} {self.projection} {self.outputs}"
+        return digest_of(about, self.jacobian.module, self.jacobian.tensors, self.x)
 
 
 def feature_plan(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ntkengine.blocks import sum_in_place
+from ntkengine.empirical.identity import digest_of
 from ntkengine.empirical.implementation import Implementation, Work
 from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, Plan, entry_of, plan_with_tiles
 from ntkengine.errors import SpecError
@@ -95,15 +96,31 @@ def empirical_gram(
     progress: Progress = ignore,
     cancelled: Callable[[], bool] = never,
 ) -> StoredGram:
-    """The same NTK in a chunked store on disk, for matrices larger than memory; see `infinite_gram`."""
+    """The same NTK in a chunked store on disk, for matrices larger than memory.
+
+    A call that finds part of them there computes the rest, with the same result to the last bit. Slices can
+    be read while it runs, from any process, with `StoredGram(directory)`. A directory is continued only with
+    the same module, weights, inputs and arguments.
+
+    Args:
+        directory: of this kernel alone.
+        key: what else tells it from others: the code of the module, whose text alone is compared.
+        progress: is told tiles done, their number, and seconds.
+        cancelled: is asked between tiles.
+
+    Other arguments and errors as in `empirical_ntk`; also `Cancelled`, a SpecError for a directory of
+    something else, and ResourceError for a full disk.
+    """
     blocks = Blocks.of(network, x1, x2, outputs, implementation, parameters, False, budget, in_memory=False)
     entries = {"ntk": entry_of(blocks.work)}
+    about = f"ntk {outputs} {blocks.plan.implementation} {key}"
+    inputs = (x1,) if x2 is None else (x1, x2)
     return gram_to_store(
         blocks.total,
         entries,
         with_all_threads(blocks.tiles),
         directory,
-        key=key,
+        key=digest_of(about, network, blocks.subject.tensors, *inputs),
         progress=progress,
         cancelled=cancelled,
     )
