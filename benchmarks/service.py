@@ -21,6 +21,8 @@ from typing import Any
 
 import httpx
 
+from benchmarks.service_load import load
+
 REQUESTS = 500
 POINTS = 100_000
 CONSTANT = (
@@ -146,8 +148,8 @@ def main() -> None:
             print(f"start until it can compute: {time.perf_counter() - begin:.1f} s")
             print(f"idle memory: {resident(pid):.0f} MiB")
             print(f"kernel 8 x 8: {requests(client)}")
-            for name, value in points(client):
-                print(f"{name}: {value}")
+            for name, value in (*points(client), *load(client)):
+                print(f"{name}: {value}", flush=True)
 
 
 if __name__ == "__main__":

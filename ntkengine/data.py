@@ -1,4 +1,4 @@
-"""Arrays in specs: numbers, encoded arrays and built-in data sets. Torch-free; data load when needed."""
+"""Arrays in specs: numbers, encoded arrays and data sets. Torch-free; data load when needed."""
 
 from __future__ import annotations
 
@@ -10,50 +10,45 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, PlainSerializer, TypeAdapter, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from ntkengine.datasets import Part, source
 from ntkengine.errors import SpecError
 from ntkengine.spec import Count, from_jsonable, spec
 
 Array = NDArray[np.float64]
 
 DEEPEST = 16  # levels of nested lists
-SPLITS = {"train": range(1437), "test": range(1437, 1797)}
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_~-]{0,95}$"  # of a data set; also of a directory: it leads nowhere else
 BAD_HEADER = (LookupError, MemoryError, OverflowError, RecursionError, SyntaxError, TokenError, TypeError)
 LISTED = 4096  # arrays up to this many numbers are written to JSON as lists, larger ones encoded
 
 
 @spec
 class Dataset:
-    """A built-in data set: its inputs where x is asked for, its targets where y is.
+    """A data set by its name: its inputs where x is asked for, its targets where y is.
 
     `digits`: scikit-learn's 8 x 8 digits, 64 pixels between 0 and 1; targets are one-hot rows minus 1/10.
-    The last 360 of the 1,797 are the test split.
+    The last 360 of the 1,797 are the test split. Others are those that were added.
     """
 
     kind: Literal["dataset"] = "dataset"
-    name: Literal["digits"]
-    """Which data set."""
+    name: Annotated[str, Field(pattern=NAME, examples=["digits"])]
+    """Which data set: `digits`, or one that was added."""
     split: Literal["train", "test"] = "train"
     """Which part of it."""
     limit: Count | None = None
     """How many of the first rows; null is all."""
 
-    def chosen(self) -> range:
-        """The rows of the whole set that are wanted."""
-        return SPLITS[self.split][: self.limit]
+    def shape(self, part: Part) -> tuple[int, ...]:
+        """The shape of the array, without loading it."""
+        rows, *rest = source(self.name).shape(self.split, part)
+        return (rows if self.limit is None else min(rows, self.limit), *rest)
 
-    def shape(self, part: Literal["x", "y"]) -> tuple[int, int]:
-        return len(self.chosen()), {"x": 64, "y": 10}[part]
-
-    def load(self, part: Literal["x", "y"]) -> Array:
-        """The array (rows, 64) of inputs or (rows, 10) of targets."""
-        from sklearn.datasets import load_digits
-
-        images, labels = load_digits(return_X_y=True)
-        array = images / 16.0 if part == "x" else np.eye(10)[labels] - 0.1
-        return np.asarray(array[self.chosen()], dtype=np.float64)
+    def load(self, part: Part) -> Array:
+        """The array of inputs (rows, ...) or of targets (rows, k)."""
+        return np.array(source(self.name).load(self.split, part)[: self.limit])
 
 
 ArrayValue = Array | Dataset
@@ -71,12 +66,20 @@ def parse(value: Any) -> ArrayValue:
     if isinstance(value, dict):
         kind = value.get("kind")
         if kind == "dataset":
-            data: Dataset = from_jsonable(Dataset, value)
-            return data
+            return known(from_jsonable(Dataset, value))
         if kind == "npy":
             return finite(decode_npy(value))
         raise wrong(f'an array is nested lists, or an object of kind "npy" or "dataset"; got kind {kind!r}')
     return finite(numbers(value))
+
+
+def known(data: Dataset) -> Dataset:
+    """The same, if there is such a data set."""
+    try:
+        source(data.name)
+    except SpecError as error:
+        raise wrong(f"{error}; {error.hint}") from None
+    return data
 
 
 def numbers(value: Any) -> Any:
@@ -206,12 +209,12 @@ ArrayField = Annotated[Any, BeforeValidator(parse), PlainSerializer(dump), WithJ
 """A field that takes nested lists, numpy arrays, encoded arrays and data sets, and holds an `ArrayValue`."""
 
 
-def shape_of(value: ArrayValue, part: Literal["x", "y"]) -> tuple[int, ...]:
+def shape_of(value: ArrayValue, part: Part) -> tuple[int, ...]:
     """The shape of an array field, without loading it."""
     return value.shape(part) if isinstance(value, Dataset) else value.shape
 
 
-def load(value: ArrayValue, part: Literal["x", "y"]) -> Array:
+def load(value: ArrayValue, part: Part) -> Array:
     """The array of a field."""
     return value.load(part) if isinstance(value, Dataset) else value
 

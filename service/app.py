@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import importlib.metadata
+import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,10 +19,12 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.concurrency import run_in_threadpool
 
+from ntkengine.datasets import VARIABLE as DATASETS_VARIABLE
 from service import logs, web
 from service.access.keys import Keyring
 from service.access.rates import Rates
 from service.access.tickets import Tickets
+from service.compute.cluster import check_guarded
 from service.compute.durable import ONLY_EXECUTOR, DurableQueue
 from service.compute.nobody import Nobody
 from service.compute.pool import Pool, ProcessExecutor
@@ -30,6 +33,7 @@ from service.compute.worker import Task, Warm
 from service.metrics import Metrics, Overview
 from service.routes import (
     access,
+    datasets,
     experiments,
     export,
     influence,
@@ -53,6 +57,7 @@ from service.runs import influence as influence_work
 from service.runs import onnx_kernels as onnx_work
 from service.runs.chores import Chore
 from service.runs.clock import seconds_since
+from service.runs.datasets import DataSets
 from service.runs.influence import Influences
 from service.runs.kernels import Kernels
 from service.runs.kinds import KINDS, JobKind
@@ -65,11 +70,13 @@ from service.runs.states import Status
 from service.runs.supervise import Policy, Supervisor
 from service.settings import Settings
 from service.store.database import TRANSIENT, connect, is_shared, with_patience
+from service.store.datasets import Datasets
 from service.store.files import Files
 from service.store.jobs import JobStore
 from service.store.processes import ProcessStore
 from service.store.schema import migrate
 from service.store.signals import Alone, PostgresSignals
+from service.tracing import Traced, Tracing
 from service.web.headers import StrictHeaders
 
 VERSION = importlib.metadata.version("ntkengine")
@@ -98,12 +105,15 @@ class Work:
 def create_app(settings: Settings | None = None, work: Work | None = None) -> FastAPI:
     """The application; it starts and stops all that belongs to it."""
     settings = settings or Settings()
+    if settings.ray_address is not None:
+        check_guarded()
     metrics = Metrics()
+    tracing = Tracing(settings.otlp_endpoint, VERSION) if settings.otlp_endpoint else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logs.configure(settings.log_level, settings.log_format)
-        parts = Parts(settings, work or Work(), metrics)
+        parts = Parts(settings, work or Work(), metrics, tracing)
         parts.notifier.attach(asyncio.get_running_loop())
         try:
             app.state.services = await run_in_threadpool(parts.start)
@@ -122,6 +132,9 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
     app.state.settings = settings
     app.state.metrics = metrics
     _put_at_the_door(app, settings, metrics)
+    if tracing is not None:
+        app.add_middleware(Traced, tracing=tracing)
+    app.add_middleware(RequestIds)
     responses.install(app)
     for noun in (
         kernels,
@@ -131,6 +144,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
         kernel_jobs,
         runs,
         regime,
+        datasets,
         export,
         experiments,
         operations,
@@ -162,13 +176,14 @@ def _put_at_the_door(app: FastAPI, settings: Settings, metrics: Metrics) -> None
     app.add_middleware(Leaving, departure=app.state.departure)
     app.add_middleware(Observed, metrics=metrics)
     app.add_middleware(StrictHeaders)
-    app.add_middleware(RequestIds)
 
 
 class Parts:
     """All that has a life of its own, and the order in which it begins and ends."""
 
-    def __init__(self, settings: Settings, work: Work, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, work: Work, metrics: Metrics, tracing: Tracing | None = None
+    ) -> None:
         self._settings = settings
         self._lock = lock_of(settings)
         url = with_patience(settings.resolved_database_url)
@@ -187,7 +202,9 @@ class Parts:
         metrics.show_jobs(lambda: _overview(store))
         name = new_name() if several else ONLY_EXECUTOR
         takes = settings.concurrent_runs if settings.work else 0
-        self._queue = DurableQueue(url, supervisor, takes, name, settings.database_connections)
+        self._tracing = tracing
+        job = supervisor if tracing is None else tracing.of_jobs(supervisor)
+        self._queue = DurableQueue(url, job, takes, name, settings.database_connections)
         self._backend = Backend(store, files, self._queue, self._processes, self.notifier, settings)
         self._chores: list[Chore] = []
         self._neighbours: Neighbours | None = None
@@ -202,11 +219,14 @@ class Parts:
         self._predictions = Predictions(self._executor, work.predict, settings)
         self._onnx_kernels = OnnxKernels(self._executor, work.onnx_kernel, settings)
         self._influences = Influences(self._executor, work.influence, settings)
+        self._datasets = Datasets(settings.data_dir.resolve() / "datasets")
 
     def start(self) -> Services:
         """Begin to work; unfinished jobs are taken up again."""
         self._lock.take()
         schema_version = migrate(self._engine)
+        self._datasets.start()
+        os.environ[DATASETS_VARIABLE] = str(self._datasets.root)  # for this process and those it starts
         self._pool.start()
         self._queue.start()
         self.notifier.start(self._processes.kill)
@@ -220,6 +240,7 @@ class Parts:
             predictions=self._predictions,
             onnx_kernels=self._onnx_kernels,
             influences=self._influences,
+            datasets=DataSets(self._datasets, self._executor, self._settings),
             readiness=self._readiness,
             version=VERSION,
             schema_version=schema_version,
@@ -238,6 +259,8 @@ class Parts:
         self.notifier.stop()
         self._engine.dispose()
         self._lock.release()
+        if self._tracing is not None:
+            self._tracing.stop()
 
     def _readiness(self) -> dict[str, str]:
         return {

@@ -38,6 +38,7 @@ KINDS: Mapping[str, Kind] = {
     "already-ended": Kind(409, "The run has already ended", "Nothing is left to stop; DELETE forgets it."),
     "not-ready": Kind(409, "What was asked for is not computed yet",
                       "Ask again later, or for the rows that are ready."),
+    "name-taken": Kind(409, "Another data set has this name", "Choose another name, or DELETE that one."),
     "too-large": Kind(413, "The request is too large", LESS),
     "unsupported-media-type": Kind(415, "The body has a type this endpoint does not read",
                                    "Send JSON with Content-Type: application/json."),

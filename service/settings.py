@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     """Least severe message that is logged."""
     log_format: Literal["json", "text"] | None = None
     """How it is logged; by default as text to a terminal, and as lines of JSON to anything else."""
+    ray_address: str | None = None
+    """A Ray cluster on which large kernels are computed, such as head.example:6379; by default they are
+    computed here. It has to ask for a token: RAY_AUTH_MODE=token here and there."""
+    otlp_endpoint: str | None = None
+    """Where traces are sent: an OpenTelemetry collector, such as http://localhost:4318/v1/traces; by default
+    nowhere."""
 
     api_keys: Names = ()
     """Who may use the service: entries `name:digest:scopes` of `ntk keys new`, by commas or spaces."""
@@ -95,6 +101,10 @@ class Settings(BaseSettings):
 
     max_body_bytes: Count = 64 * 2**20
     """Largest request body."""
+    max_dataset_bytes: Count = 256 * 2**20
+    """Largest data set, as it is sent and as float64."""
+    dataset_bytes_per_key: Count = 10 * 2**30
+    """Disk that the data sets of one key may take."""
     max_width: Count = 65_536
     """Widest layer."""
     max_depth: Count = 200

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +15,7 @@ QUEUE = "runs"
 # so is the executor where there is only one.
 APPLICATION_VERSION = "1"
 ONLY_EXECUTOR = "local"
+ORDINARY = 10**6  # the rank of a job of which nothing else is said; ranks are from 1 on
 UNFINISHED = ("ENQUEUED", "PENDING", "DELAYED")
 
 
@@ -70,9 +71,9 @@ class DurableQueue:
             on_conflict="always_update" if self._concurrency else "never_update",
         )
 
-    def submit(self, job_id: str) -> None:
-        """Queue the job; a job that is queued already is not queued twice."""
-        with SetWorkflowID(job_id):
+    def submit(self, job_id: str, rank: int = ORDINARY) -> None:
+        """Queue the job before those of higher rank; a job that is queued already is not queued twice."""
+        with SetWorkflowID(job_id), SetEnqueueOptions(priority=rank):
             DBOS.enqueue_workflow(QUEUE, self._workflow, job_id)
 
     def ensure(self, job_id: str) -> None:

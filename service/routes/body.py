@@ -13,7 +13,8 @@ from starlette.types import Message as ASGIMessage
 from starlette.types import Receive, Scope
 
 from service.errors import ServiceError
-from service.routes.forms import FORM, Files, read_form
+from service.routes.forms import FORM, Files, check_encoded, read_form
+from service.routes.services import services
 from service.routes.strict_json import decode
 
 
@@ -33,9 +34,10 @@ class JSONRoute(APIRoute):
             if not reads_body:
                 return await handle(request)
             read = _reader(request, self.files)
-            limited = Request(request.scope, _limited(request, request.app.state.settings.max_body_bytes))
+            body = await limited(request, request.app.state.settings.max_body_bytes).body()
+            parts = services(request)
             # Here, because FastAPI turns what a body's reading raises into its own error.
-            decoded = await run_in_threadpool(read, await limited.body())
+            decoded = await run_in_threadpool(lambda: parts.datasets.put_references(_checked(read, body)))
             return await handle(DecodedRequest(request.scope, decoded))
 
         return handle_strictly
@@ -70,6 +72,18 @@ def _reader(request: Request, files: Files) -> Callable[[bytes], Any]:
     takes = f"JSON, or {FORM} with the JSON in its part `request`" if files else "JSON"
     detail = f"This endpoint reads {takes}, not {sent or 'data without a Content-Type'}."
     raise ServiceError("unsupported-media-type", detail)
+
+
+def _checked(read: Callable[[bytes], Any], body: bytes) -> Any:
+    decoded = read(body)
+    if b"base64" in body or b"\\u" in body:  # in JSON a letter may be written by its number
+        check_encoded(decoded)
+    return decoded
+
+
+def limited(request: Request, limit: int) -> Request:
+    """The request, whose body raises where it goes over the limit."""
+    return Request(request.scope, _limited(request, limit))
 
 
 def _limited(request: Request, limit: int) -> Receive:

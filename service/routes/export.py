@@ -13,8 +13,8 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from service import arrow
 from service.encoding import Array
-from service.errors import Offence, ServiceError
 from service.routes.documentation import problems
 from service.routes.jobs import JobId
 from service.routes.services import UseServices
@@ -31,6 +31,7 @@ CONTENT: Any = {
     "application/x-npz": BINARY,
     "text/csv": {"schema": {"type": "string"}},
     "application/json": {"schema": {"type": "object"}},
+    arrow.PARQUET: BINARY,
 }
 NOT_ABOUT = {
     "links",
@@ -59,14 +60,17 @@ async def export(
             alias="format",
             description="`npz`: arrays `loss.step`, `loss.time`, `loss.value`, `slopes.value.measured`, ...; "
             "`about` and `spec` in JSON. `csv`: a row for each number, with its quantity, step, time "
-            "and place i0, i1, ... in the quantity's array. `json`: as `GET /runs/<id>`, but whole.",
+            "and place i0, i1, ... in the quantity's array. `parquet`: the same table, with types. "
+            "`json`: as `GET /runs/<id>`, but whole.",
         ),
     ] = "npz",
 ) -> Response:
     """Every point there is up to now, none left out, with large arrays in their places."""
     jobs = parts.jobs[RUN.name]
     run = await run_in_threadpool(jobs.get, job_id)
-    chosen = _format(form)
+    chosen = FORMATS[form]
+    if chosen.media == arrow.PARQUET:
+        arrow.check_installed()
     recorded = Recorded(parts.settings.data_dir)
     take = partial(_take, recorded, jobs, job_id)
     async for batch in jobs.follow(job_id, -1, 0.0):
@@ -77,14 +81,6 @@ async def export(
     about = {name: value for name, value in shown.items() if name not in NOT_ABOUT}
     headers = {"Content-Disposition": f'attachment; filename="run-{job_id}.{form}"'}
     return StreamingResponse(_pieces(recorded, chosen, about, shown["spec"]), 200, headers, chosen.media)
-
-
-def _format(name: str) -> Format:
-    if name in FORMATS:
-        return FORMATS[name]
-    hint = "Take npz, which holds the arrays as they are, or csv, which every maker of Parquet files reads."
-    wrong = Offence(pointer="format", detail="Parquet is not written here.", got=name, hint=hint)
-    raise ServiceError("unsupported", "Runs are written as npz, csv and json.", offences=[wrong])
 
 
 def _take(recorded: Recorded, jobs: Jobs, job_id: str, batch: list[StoredEvent]) -> None:

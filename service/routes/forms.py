@@ -6,8 +6,10 @@ are read in memory, so that nothing is left on the disk, and nothing in them is 
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Callable, Collection, Mapping, Sequence
+import io
+import math
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from safetensors import SafetensorError, deserialize
 
-from ntkengine.data import read_npy
+from ntkengine.data import BAD_HEADER, read_npy
 from service.errors import Offence, ServiceError, pointer_to, shortened
 from service.routes.strict_json import decode
 
@@ -37,7 +39,8 @@ HOW_TO_SAVE_WEIGHTS = (
 HOW_TO_CONVERT = "Convert it before saving: tensor.to(torch.float64)."
 
 # Numbers of any type are float64 from here on: a body full of int8 would take eight times its size.
-MOST_NUMBERS = 2**24
+MOST_NUMBERS = 2**23
+HOW_TO_SEND_MORE = "Send fewer rows, or add a data set by POST /datasets and name it."
 
 TENSOR_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
 
@@ -145,6 +148,38 @@ def read_form(body: bytes, content_type: str, files: Files) -> Any:
     return decoded
 
 
+def check_encoded(decoded: Any) -> None:
+    """Refuse arrays in JSON that are encoded and would be too many numbers, before they are decoded.
+
+    Raises:
+        ServiceError: by what their headers say; what is no array is left to those who read it.
+    """
+    if sum(map(npy_size, _encoded(decoded))) > MOST_NUMBERS:
+        detail = f"The encoded arrays of a request hold at most {MOST_NUMBERS} numbers."
+        raise ServiceError("too-large", detail, hint=HOW_TO_SEND_MORE)
+
+
+def _encoded(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(text := value.get("base64"), str):
+            yield text
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from _encoded(inner)
+
+
+def npy_size(text: str) -> int:
+    """How many numbers an .npy file in base64 says that it has, 0 if it says nothing."""
+    try:
+        file = io.BytesIO(b64decode(text[:1024]))
+        np.lib.format.read_magic(file)
+        shape, *_ = np.lib.format.read_array_header_1_0(file)
+    except (ValueError, *BAD_HEADER):
+        return 0
+    return math.prod(shape)
+
+
 def _check_label(content_type: str) -> None:
     media = content_type.partition(";")[0].strip().lower()
     if media not in {"", "application/json"}:  # a browser's form gives text no label
@@ -168,8 +203,7 @@ def _put(decoded: Any, name: str, file: File, data: bytes, room: int) -> int:
     left = room - sum(np.size(array) for array in getattr(value, "values", lambda: [value])())
     if left < 0:
         detail = f"The files of a form hold at most {MOST_NUMBERS} numbers; `{name}` is over that."
-        hint = "Send fewer rows, or name a data set."
-        raise ServiceError("too-large", detail, offences=[_offence(file.pointer, detail, hint)])
+        raise ServiceError("too-large", detail, offences=[_offence(file.pointer, detail, HOW_TO_SEND_MORE)])
     return left
 
 

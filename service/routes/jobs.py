@@ -19,6 +19,7 @@ from service.routes.responses import json_response
 from service.routes.services import UseServices
 from service.runs.clock import now, seconds_since
 from service.runs.events import JobEvent
+from service.runs.manager import Priority
 from service.store.jobs import Row, StoredEvent
 
 SSE, NDJSON = "text/event-stream", "application/x-ndjson"
@@ -27,6 +28,11 @@ PING_SECONDS = 15.0
 Batches = AsyncIterator[list[StoredEvent]]
 
 JobId = Annotated[str, Path(description="The job's id.", examples=[JOB_ID])]
+
+UsePriority = Annotated[
+    Priority,
+    Query(description="Which queued jobs begin first; among equals, those of keys that have fewer jobs."),
+]
 
 
 class EventStream(StreamingResponse):

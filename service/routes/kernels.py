@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from ntkengine.kernels import KernelSpec
+from service import arrow
 from service.encoding import Array, Message, npy, npz
 from service.errors import ServiceError
 from service.routes import views
 from service.routes.body import JSONRoute
 from service.routes.documentation import JSON_OR_FORM, problems
 from service.routes.forms import Files, arrays, form_documentation, weights
+from service.routes.jobs import UsePriority
 from service.routes.kernel_jobs import KernelJob
 from service.routes.negotiation import negotiate
 from service.routes.responses import json_response
@@ -23,6 +25,7 @@ from service.routes.services import UseServices
 from service.runs.kernel_plan import estimate
 from service.runs.kinds import KERNEL
 from service.runs.limits import check_json_size
+from service.runs.manager import Priority
 from service.settings import Settings
 
 
@@ -43,6 +46,7 @@ JOB_HEADERS = {
     },
 }
 JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
+ARROW = arrow.STREAM
 
 EXAMPLE: Any = {
     "summary": "The quadratic network of the notes at infinite width",
@@ -101,8 +105,9 @@ class KernelAnswer(BaseModel):
     response_model=KernelAnswer,
     responses={
         200: {"description": "The kernels. `application/x-npy` holds the one kernel asked for, "
-              "`application/x-npz` all by name, with the rest as JSON in `about`.",
-              "content": {NPY: BINARY, NPZ: BINARY}},
+              "`application/x-npz` all by name, with the rest as JSON in `about`; an Arrow stream has a row "
+              "for each row of x1, a column of tensors for each kernel, and `about` in its schema.",
+              "content": {NPY: BINARY, NPZ: BINARY, ARROW: BINARY}},
         202: {"description": "A job computes it: it is too large to wait for, or that was preferred. "
               "While it exists, the same request leads to it again.",
               "model": KernelJob, "headers": JOB_HEADERS},
@@ -120,12 +125,15 @@ async def kernel(
             description="`respond-async` has it computed as a job, if it can be.", examples=["respond-async"]
         ),
     ] = "",
+    priority: UsePriority = Priority.NORMAL,
 ) -> Response:
     """The NNGP and neural tangent kernel of a network on data: at infinite width or of a finite network."""
-    media = negotiate(request, [JSON, NPY, NPZ])
+    media = negotiate(request, [JSON, NPY, NPZ, ARROW])
+    if media == ARROW:
+        arrow.check_installed()
     preferred = "respond-async" in [each.strip().lower() for each in re.split("[,;]", prefer)]
     if await run_in_threadpool(parts.kernels.is_a_job, spec, preferred=preferred):
-        row = await run_in_threadpool(parts.jobs[KERNEL.name].submit, spec)
+        row = await run_in_threadpool(parts.jobs[KERNEL.name].submit, spec, priority=priority)
         applied = {"Preference-Applied": "respond-async"} if preferred else {}
         job = views.kernel(row)
         return json_response(job, 202, {"Location": job["links"]["self"], **applied})
@@ -182,4 +190,8 @@ def _as_npz(answer: Message, _settings: Settings) -> Response:
     return Response(npz(answer.arrays, answer.header), media_type=NPZ)
 
 
-BY_MEDIA = {JSON: _as_json, NPY: _as_npy, NPZ: _as_npz}
+def _as_arrow(answer: Message, _settings: Settings) -> Response:
+    return Response(arrow.stream(answer.arrays, answer.header), media_type=ARROW)
+
+
+BY_MEDIA = {JSON: _as_json, NPY: _as_npy, NPZ: _as_npz, ARROW: _as_arrow}

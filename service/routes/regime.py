@@ -13,11 +13,12 @@ from service.routes import views
 from service.routes.body import JSONRoute
 from service.routes.documentation import JSON_OR_FORM, problems
 from service.routes.forms import Files, arrays, form_documentation
-from service.routes.jobs import JobId, add_job_routes
+from service.routes.jobs import JobId, UsePriority, add_job_routes
 from service.routes.models import Answer, Job, Links
 from service.routes.responses import json_response
 from service.routes.services import UseServices
 from service.runs.kinds import REGIME
+from service.runs.manager import Priority
 from service.runs.states import Status
 from service.store.jobs import Row
 
@@ -134,11 +135,12 @@ def create(
         Header(min_length=1, max_length=255,
                description="Repeating a request with its key returns the job that the first one started."),
     ] = None,
+    priority: UsePriority = Priority.NORMAL,
 ) -> Response:  # fmt: skip
     """Queue a report: several seeds of each width are trained, beside each its linearized network and the
     closed form of its kernel; the answer is a verdict with its reasons.
     """
-    job = view(parts.jobs[REGIME.name].submit(body, key=idempotency_key))
+    job = view(parts.jobs[REGIME.name].submit(body, key=idempotency_key, priority=priority))
     return json_response(job, 202, {"Location": job["links"]["self"]})
 
 

@@ -14,13 +14,13 @@ from service.errors import MOST_OFFENCES, Offence, ServiceError, invalid, shorte
 from service.routes.body import JSONRoute
 from service.routes.documentation import JSON_OR_FORM, problems
 from service.routes.forms import Files, arrays, form_documentation, weights
-from service.routes.jobs import JobId, add_job_routes
+from service.routes.jobs import JobId, UsePriority, add_job_routes
 from service.routes.models import RunList, RunSummary, RunView
 from service.routes.responses import json_response
 from service.routes.services import UseServices
 from service.routes.views import full, summary
 from service.runs.kinds import RUN
-from service.runs.manager import Window
+from service.runs.manager import Priority, Window
 from service.runs.states import Status
 
 
@@ -97,10 +97,13 @@ def create(
         Header(min_length=1, max_length=255,
                description="Repeating a request with its key returns the run that the first one started."),
     ] = None,
+    priority: UsePriority = Priority.NORMAL,
 ) -> Response:  # fmt: skip
     """Queue a run; it starts when a process is free, and survives crashes of its process and the server."""
     spec, experiment = _resolve(body)
-    run = summary(parts.jobs[RUN.name].submit(spec, experiment=experiment, key=idempotency_key))
+    run = summary(
+        parts.jobs[RUN.name].submit(spec, experiment=experiment, key=idempotency_key, priority=priority)
+    )
     return json_response(run, 202, {"Location": run["links"]["self"]})
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.access.keys import Principal
+from service.runs.datasets import DataSets
 from service.runs.influence import Influences
 from service.runs.kernels import Kernels
 from service.runs.manager import Jobs
@@ -27,16 +28,18 @@ class Services:
     predictions: Predictions
     onnx_kernels: OnnxKernels
     influences: Influences
+    datasets: DataSets
     readiness: Callable[[], dict[str, str]]
     version: str
     schema_version: int
 
 
 def services(request: Request) -> Services:
-    """The parts behind the application that serves this request, with the jobs that its sender may see."""
+    """The parts behind the application that serves this request, with what its sender may see."""
     parts = cast("Services", request.app.state.services)
     asker = cast("Principal", request.state.principal)
-    return replace(parts, jobs={name: jobs.seen_by(asker) for name, jobs in parts.jobs.items()})
+    jobs = {name: each.seen_by(asker) for name, each in parts.jobs.items()}
+    return replace(parts, jobs=jobs, datasets=parts.datasets.seen_by(asker))
 
 
 UseServices = Annotated[Services, Depends(services)]

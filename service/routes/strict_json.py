@@ -7,13 +7,20 @@ from typing import Any
 
 from service.errors import Offence, ServiceError
 
+# In Python a short number takes many times its text; 64 MiB of numbers with all their digits are fewer.
+MOST_COMMAS = 2**22
+
 
 def decode(text: bytes) -> Any:
     """The value that a JSON text describes.
 
     Raises:
-        ServiceError: it is no JSON.
+        ServiceError: it is no JSON, or has too many values.
     """
+    if text.count(b",") > MOST_COMMAS:
+        detail = f"The JSON has more than {MOST_COMMAS} values."
+        hint = "Send arrays as .npy files in a form, or add a data set by POST /datasets."
+        raise ServiceError("too-large", detail, hint=hint)
     try:
         return json.loads(text, parse_constant=_refuse)
     except NotANumber as error:

@@ -6,35 +6,25 @@ The store of tiles in the job's directory is its own checkpoint: a tile that is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ntkengine.data import load
 from ntkengine.errors import Cancelled, NumericalError
-from ntkengine.gram import Entry, HasWriterError, StoredGram, TilePlan, gram_to_store
-from ntkengine.kernels import Empirical, Infinite, KernelSpec
+from ntkengine.gram import HasWriterError, StoredGram, TilePlan, gram_to_store
+from ntkengine.kernels import KernelSpec
 from ntkengine.spec import from_jsonable
 from service.encoding import Message
+from service.runs.kernel_cluster import on_cluster
 from service.runs.preview import Preview
+from service.runs.tiling import Block, Tiling, tiling_of
+from service.settings import Settings
 from service.store.files import JobFiles
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Block = Callable[[slice, slice], Mapping[str, "Tensor"]]
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """A kernel as the engine cuts it, and what can be said of it when all is computed."""
-
-    block: Block
-    entries: Mapping[str, Entry]
-    plan: TilePlan
-    facts: Callable[[], dict[str, Any]]
 
 
 def tiles(request: Message) -> Iterator[Message]:
@@ -44,10 +34,9 @@ def tiles(request: Message) -> Iterator[Message]:
     job = request.header
     torch.set_num_threads(job["facts"]["threads"])
     spec = from_jsonable(KernelSpec, job["spec"])
-    dtype = getattr(torch, spec.dtype)
-    x1 = torch.as_tensor(load(spec.x1, "x"), dtype=dtype)
-    x2 = None if spec.x2 is None else torch.as_tensor(load(spec.x2, "x"), dtype=dtype)
-    tiling = TILINGS[type(spec.of)](spec, x1, x2, job["facts"]["budget"])
+    tiling = tiling_of(spec, job["facts"]["budget"])
+    if (address := Settings().ray_address) is not None:
+        tiling = on_cluster(tiling, spec, job["facts"]["budget"], address)
     begin = time.monotonic()
     files = JobFiles(Path(job["directory"]))
     preview = Preview(files)
@@ -60,6 +49,7 @@ def tiles(request: Message) -> Iterator[Message]:
         **tiling.facts(),
         "diagnostics": diagnostics(stored, tiling),
         "sha256": stored.digest(),
+        "processors": tiling.plan.workers,
         "seconds": time.monotonic() - begin,  # of this attempt
     }
     yield message(tiling, tiling.plan.count, result=result)
@@ -143,49 +133,3 @@ def diagnostics(stored: StoredGram, tiling: Tiling) -> dict[str, Any]:
     if plan.n1 > LARGEST or tiling.entries[name].shape:
         return asdict(Diagnostics(symmetric=True, lambda_min=None, condition_number=None, clipped=None))
     return asdict(diagnose(torch.as_tensor(stored.rows(name, 0, plan.n1))))
-
-
-def infinite(spec: KernelSpec, x1: Tensor, x2: Tensor | None, budget: int) -> Tiling:
-    """At infinite width."""
-    import torch
-
-    from ntkengine.infinite.kernel import Work
-
-    of: Any = spec.of
-    work = Work.of(spec.model, x1, x2, of.widths, of.get)
-    plan = work.plan(budget, in_memory=False)
-
-    def facts() -> dict[str, Any]:
-        answer = work.answer({}, plan)
-        sampled = answer.method == "quadrature"
-        rounding = 100 * torch.finfo(x1.dtype).eps  # as `compute_kernel` tells it
-        bound = answer.entry_error if answer.entry_error > rounding else 0.0
-        method = {
-            "kind": answer.method,
-            "error_bound": None if sampled else bound,
-            "stderr": answer.entry_error if sampled else None,
-        }
-        return {"method": method, "scaling": answer.scaling.to_dict(), "warnings": list(answer.warnings)}
-
-    return Tiling(work.block, work.entries(), plan, facts)
-
-
-def empirical(spec: KernelSpec, x1: Tensor, x2: Tensor | None, budget: int) -> Tiling:
-    """Of one network."""
-    from ntkengine.empirical.kernel import Blocks, with_all_threads
-    from ntkengine.empirical.plan import entry_of
-
-    of: Any = spec.of
-    in_shape = tuple(x1.shape[1:])
-    network = spec.model.network(in_shape, seed=of.seed or 0, weights=of.weights, dtype=x1.dtype)
-    blocks = Blocks.of(network, x1, x2, of.outputs, of.implementation, None, False, budget, in_memory=False)
-    method = {"kind": "empirical", "error_bound": 0.0, "stderr": None}
-    facts: dict[str, Any] = {"method": method, "scaling": None, "warnings": []}
-    entries = {"ntk": entry_of(blocks.work)}
-    return Tiling(blocks.total, entries, with_all_threads(blocks.tiles), lambda: facts)
-
-
-TILINGS: Mapping[type, Callable[[KernelSpec, Any, Any, int], Tiling]] = {
-    Infinite: infinite,
-    Empirical: empirical,
-}

@@ -11,13 +11,14 @@ import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
 from ntkengine.spec import to_jsonable
 from service.access.keys import ANYONE, Principal, Scope
-from service.compute.durable import DurableQueue
+from service.compute.durable import ORDINARY, DurableQueue
 from service.compute.processes import JobProcesses
 from service.encoding import dumps
 from service.errors import Offence, ServiceError
@@ -32,9 +33,23 @@ from service.store.files import Files, JobFiles
 from service.store.jobs import ContentTaken, JobStore, KeyTaken, Order, Row, Series, StoredEvent, TooMany
 
 EVENTS_AT_ONCE = 500
+RANKS = 10**5
 AT_ONCE = 100
 TRY_AGAIN_SECONDS = 5  # nobody knows when one of the owner's jobs will end
 RESERVED_BYTES = 100 * 2**20  # of the disk, for the database and what else is going on
+
+
+class Priority(StrEnum):
+    """Which jobs are begun first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def rank(self) -> int:
+        """Of the first job that has it; ranks of one priority are so many."""
+        return ORDINARY + RANKS * (list(Priority).index(self) - 1)
 
 
 class Page(NamedTuple):
@@ -102,7 +117,14 @@ class Jobs:
         """The same jobs, of which only the asker's are found unless they may see all."""
         return Jobs(self.kind, self._backend, asker)
 
-    def submit(self, spec: Any, *, experiment: str | None = None, key: str | None = None) -> Row:
+    def submit(
+        self,
+        spec: Any,
+        *,
+        experiment: str | None = None,
+        key: str | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Row:
         """A new job; or one that the same request with the same key, or for the same content, has brought.
 
         Raises:
@@ -142,8 +164,14 @@ class Jobs:
             detail = f"The key {owner} has {found.most} jobs that have not ended."
             hint = "Wait until one of them has ended, or cancel one."
             raise ServiceError("too-many-requests", detail, hint=hint, headers=later) from None
-        self._queue.submit(job_id)
+        self._queue.submit(job_id, self._rank(priority))
         return self.get(job_id)
+
+    def _rank(self, priority: Priority) -> int:
+        """Higher priorities first; among equals those whose key has the fewest jobs that have not ended."""
+        owner = self._asker.name
+        others = 0 if owner is None else self._store.count_of(owner, ACTIVE)
+        return priority.rank + min(others, RANKS - 1)
 
     def _check_room(self, needed: float) -> None:
         free = shutil.disk_usage(self._settings.data_dir).free - RESERVED_BYTES

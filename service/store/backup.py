@@ -16,6 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 DATABASE = "ntk.sqlite"
+PARTIAL = ".partial"
 TRIES = 5
 # Of no use to another server: a lock, a secret that signs tickets for a minute, what was not yet whole.
 LEFT_OUT = ("server.lock", "tickets.secret")
@@ -76,11 +77,12 @@ def restore(source: Path, data: Path, database: Path) -> None:
 
 def _files(root: Path, database: Path) -> Iterator[Path]:
     """The files to take: neither the database with its logs, nor what is of no use elsewhere."""
-    for directory, _, names in os.walk(root):
+    for directory, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if not name.endswith(PARTIAL)]
         for name in names:
             path = Path(directory, name)
             is_database = path.parent == database.parent and name.startswith(database.name)
-            if not is_database and name not in LEFT_OUT and not name.endswith(".partial"):
+            if not is_database and name not in LEFT_OUT and not name.endswith(PARTIAL):
                 yield path
 
 

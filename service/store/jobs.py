@@ -165,6 +165,12 @@ class JobStore:
         with self._read.connect() as connection:
             return {row.status: row.jobs for row in connection.execute(query)}
 
+    def count_of(self, owner: str, statuses: Sequence[str]) -> int:
+        """How many of the owner's jobs are in one of these states."""
+        query = sa.select(sa.func.count()).where(jobs.c.owner == owner, jobs.c.status.in_(statuses))
+        with self._read.connect() as connection:
+            return int(connection.scalar(query) or 0)
+
     def oldest_with(self, status: str) -> str | None:
         """When the oldest job in this state was made."""
         query = sa.select(sa.func.min(jobs.c.created_at)).where(jobs.c.status == status)

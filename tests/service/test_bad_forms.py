@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +17,7 @@ import torch
 
 from tests.service.examples import KERNEL, RUN, changed
 from tests.service.problems import LYING_FILE, check_problem
+from tests.service.server import Server
 
 WITHOUT_X1 = changed(KERNEL, "/x1", ...)
 EMPIRICAL = changed(changed(KERNEL, "/of", {"kind": "empirical"}), "/model/layers/0/width", 1)
@@ -252,3 +255,23 @@ def test_a_form_over_the_limit(client: httpx.Client) -> None:
     half = bytes(33 * 2**20)
     parts: dict[str, Any] = {"request": (None, json.dumps(KERNEL)), "x1": ("1", half), "x2": ("2", half)}
     check_problem(client.post("/kernel", files=parts), 413)
+
+
+def peak_mb(server: Server) -> int:
+    """The most memory that the web process has had."""
+    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
+
+
+def test_short_numbers_do_not_fill_the_memory(double: Server) -> None:
+    short = saved(np.zeros((10**7, 1), np.int8))
+    encoded = {"kind": "npy", "base64": base64.b64encode(short).decode()}
+    before = peak_mb(double)
+    parts: dict[str, Any] = {"request": (None, json.dumps(WITHOUT_X1)), "x1": ("x1", short)}
+    as_file = double.client.post("/kernel", files=parts)
+    in_json = double.client.post("/kernel", json=changed(KERNEL, "/x1", encoded))
+    text = json.dumps(changed(KERNEL, "/x1", "here")).replace('"here"', f"[[{'0,' * 5_000_000}0]]")
+    as_text = double.client.post("/kernel", content=text, headers={"Content-Type": "application/json"})
+    for answer in (as_file, in_json, as_text):
+        assert "data set" in check_problem(answer, 413)["hint"]
+    assert peak_mb(double) - before < 200

@@ -11,7 +11,7 @@ from tests.service.conftest import serve
 from tests.service.examples import KERNEL, RUN, changed
 from tests.service.guarded import Guarded
 from tests.service.problems import check_problem
-from tests.service.server import JSONObject, Server
+from tests.service.server import JSONObject, Server, eventually
 
 QUOTA = 30
 JOBS = 2
@@ -140,3 +140,17 @@ def test_a_job_without_memory_fails_alone(narrow: Server) -> None:
     assert failed["error"]["category"] == "too-costly"
     assert "memory" in failed["error"]["detail"]
     assert narrow.show(other)["status"] == "succeeded"
+
+
+def test_which_jobs_begin_first(limited: Guarded) -> None:
+    """Higher priority, then keys that have fewer jobs; one job runs at a time here, a second each step."""
+    ann, ben, operator = map(limited.as_, ("ann", "ben", "operator"))
+    body = changed(RUN, "/training/steps", 1)
+    asked = [(ann, "normal"), (ann, "normal"), (ben, "normal"), (operator, "high")]
+    ids = [who.post("/runs", json=body, params={"priority": what}).json()["id"] for who, what in asked]
+    eventually(lambda: all(operator.get(f"/runs/{job}").json()["ended_at"] for job in ids), 60)
+    runs = [operator.get(f"/runs/{job}").json() for job in ids]
+    order = sorted(range(4), key=lambda place: runs[place]["started_at"])
+    assert order == [0, 3, 2, 1]
+    for job in ids:
+        operator.delete(f"/runs/{job}")
