@@ -3,7 +3,7 @@
 from service.client.aio import AsyncClient, AsyncHandle, AsyncKernelJob, AsyncRun
 from service.client.operations import Patience
 from service.client.problems import ConnectionLost, Offence, ProblemError
-from service.client.results import Event, Experiment, Job, Kernels, Prediction, Series
+from service.client.results import Event, Experiment, Influence, Job, Kernels, Prediction, Series
 from service.client.sync import Client, Handle, KernelJob, Run
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Event",
     "Experiment",
     "Handle",
+    "Influence",
     "Job",
     "KernelJob",
     "Kernels",

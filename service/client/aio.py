@@ -12,7 +12,7 @@ import httpx
 from service.client.feed import Feed
 from service.client.operations import Operation, Operations, Patience, Wait
 from service.client.requests import Request
-from service.client.results import Array, Event, Experiment, Job, Kernels, Prediction, Series
+from service.client.results import Array, Event, Experiment, Influence, Job, Kernels, Prediction, Series
 from service.client.settings import arguments, kernel_spec, run_spec
 
 T = TypeVar("T")
@@ -65,6 +65,10 @@ class AsyncClient:
     async def predict(self, spec: Any) -> Prediction:
         """Training in closed form; `spec` as in `POST /predict`."""
         return await self.perform(self._ask.predict(spec))
+
+    async def influence(self, spec: Any) -> Influence:
+        """What one more training point does; `spec` as in `POST /influence`."""
+        return await self.perform(self._ask.influence(spec))
 
     async def regime(self, spec: Any) -> AsyncHandle:
         """A regime report as a job; `view()["result"]` has it in the end."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from service.client.problems import ConnectionLost, ProblemError
 from service.client.requests import NPY, NPZ, Request, encode, post
-from service.client.results import Array, Experiment, Job, Kernels, Prediction, Series
+from service.client.results import Array, Experiment, Influence, Job, Kernels, Prediction, Series
 
 T = TypeVar("T")
 JSONObject = dict[str, Any]
@@ -103,6 +103,7 @@ def arrays_of(answer: httpx.Response) -> tuple[dict[str, Array], JSONObject]:
 KERNEL_PLACES = (("x1", "x2"), "of.weights")
 RUN_PLACES = (("data.x", "data.y", "data.x_test", "data.y_test"), "weights")
 PREDICT_PLACES = (("data.x", "data.y", "data.x_test", "data.y_test"), "of.weights")
+INFLUENCE_PLACES = (("data.x", "data.y", "x_new", "y_new", "points"), "weights")
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,10 @@ class Operations:
         body, files = encode(spec, *PREDICT_PLACES)
         answer = yield from exchange(post("/predict", body, files, Accept=NPZ), self.patience)
         return Prediction.of(*arrays_of(answer))
+
+    def influence(self, spec: Any) -> Operation[Influence]:
+        """One more training point."""
+        return Influence.of((yield from self.json(post("/influence", *encode(spec, *INFLUENCE_PLACES)))))
 
     def submit(self, spec: Any) -> Operation[Job]:
         """A run, or one of an experiment."""

@@ -137,6 +137,29 @@ class Prediction:
         return cls(arrays["times"], steps, outputs, rest)
 
 
+@dataclass(frozen=True)
+class Influence:
+    """What one more training point does: outputs (n, k) at the points, and how they move."""
+
+    before: Array
+    after: Array
+    moved: Array
+    predicted: Array
+    """The motion by the kernel, frozen where the point was added."""
+    weight: Array
+    """(n,), the kernel between each point and the new one."""
+    relative_error: float
+    """`|moved - predicted| / |moved|`."""
+
+    @classmethod
+    def of(cls, members: Mapping[str, Any]) -> Influence:
+        """An influence of the service's JSON."""
+        arrays = {
+            name: np.array(members[name]) for name in ("before", "after", "moved", "predicted", "weight")
+        }
+        return cls(**arrays, relative_error=members["relative_error"])
+
+
 def _arrays(value: Any) -> Any:
     """Numbers as arrays; references to stored arrays stay what they are."""
     if hasattr(value, "items"):

@@ -11,7 +11,7 @@ import httpx
 from service.client.feed import Feed
 from service.client.operations import Operation, Operations, Patience, Wait
 from service.client.requests import Request
-from service.client.results import Array, Event, Experiment, Job, Kernels, Prediction, Series
+from service.client.results import Array, Event, Experiment, Influence, Job, Kernels, Prediction, Series
 from service.client.settings import arguments, kernel_spec, run_spec
 
 T = TypeVar("T")
@@ -76,6 +76,10 @@ class Client:
     def predict(self, spec: Any) -> Prediction:
         """Training in closed form; `spec` as in `POST /predict`."""
         return self.perform(self._ask.predict(spec))
+
+    def influence(self, spec: Any) -> Influence:
+        """What one more training point does; `spec` as in `POST /influence`."""
+        return self.perform(self._ask.influence(spec))
 
     def regime(self, spec: Any) -> Handle:
         """A regime report as a job; `view()["result"]` has it in the end."""

@@ -37,7 +37,9 @@ def watch(source: RunSource, url: Url = None, key: Key = None, as_json: AsJson =
         return
     with service_at(url_of(url), key) as client:
         if client is not None:
-            run.watch(client.attach(source), url, as_json=as_json)
+            found = client.attach(source)
+            found.status()  # who does not answer is told of in seconds; a stream is waited for by minutes
+            run.watch(found, url, as_json=as_json)
 
 
 def cancel(

@@ -58,6 +58,9 @@ class RunSummary(Job):
     kind: Literal["run"] = Field(description="Always `run`.", examples=["run"])
     outcome: Outcome | None = Field(description="How it ended, once it succeeded.", examples=["converged"])
     experiment: str | None = Field(description="The experiment it came from.", examples=["quadratic_ntk_10"])
+    network: str | None = Field(
+        description="Its layers, in words.", examples=["dense 10, quadratic, dense 1"]
+    )
     progress: RunProgress = Field(description="How far it is.")
     rate_factor: float | None = Field(description="Factor that the loss puts on every rate.", examples=[1.0])
     time_per_step: float | None = Field(
@@ -101,6 +104,15 @@ class RunView(RunSummary):
         examples=[{"method": "DOP853", "evaluations": 212}],
     )
     series: dict[str, SeriesView] = Field(description="The trajectories, by quantity.")
+
+
+class RunEstimate(Answer):
+    """What a run would cost. Estimates, not measurements."""
+
+    points: int = Field(description="Moments at which something is recorded.", examples=[200])
+    flops: float = Field(description="Floating-point operations of training.", examples=[1.2e9])
+    bytes: float = Field(description="Memory.", examples=[4.0e6])
+    bytes_kept: float = Field(description="What is kept of its records.", examples=[1.6e5])
 
 
 class RunList(Answer):

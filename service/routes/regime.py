@@ -98,6 +98,14 @@ class RegimeJob(Job):
     )
 
 
+class RegimeEstimate(Answer):
+    """What a report would cost. Estimates, not measurements."""
+
+    cases: int = Field(description="Widths and scales at which networks are trained.", examples=[3])
+    flops: float = Field(description="Floating-point operations.", examples=[1e11])
+    bytes: float = Field(description="Memory.", examples=[1e7])
+
+
 class RegimeList(Answer):
     """A page of regime reports."""
 
@@ -142,6 +150,19 @@ def create(
     """
     job = view(parts.jobs[REGIME.name].submit(body, key=idempotency_key, priority=priority))
     return json_response(job, 202, {"Location": job["links"]["self"]})
+
+
+@router.post(
+    "/estimate",
+    summary="Estimate the cost of a regime report",
+    response_model=RegimeEstimate,
+    responses=problems(*JSON_OR_FORM),
+    openapi_extra=form_documentation(RegimeRoute.files, IN_FORM),
+)
+def cost(body: Annotated[RegimeSpec, Body(openapi_examples=EXAMPLES)], parts: UseServices) -> Response:
+    """Operations and memory of a report that would be accepted, without starting it."""
+    REGIME.check(body, parts.settings)
+    return json_response(body.plan())
 
 
 @router.get("", summary="List regime reports", response_model=RegimeList, responses=problems("invalid"))

@@ -15,7 +15,7 @@ from service.routes.body import JSONRoute
 from service.routes.documentation import JSON_OR_FORM, problems
 from service.routes.forms import Files, arrays, form_documentation, weights
 from service.routes.jobs import JobId, UsePriority, add_job_routes
-from service.routes.models import RunList, RunSummary, RunView
+from service.routes.models import RunEstimate, RunList, RunSummary, RunView
 from service.routes.responses import json_response
 from service.routes.services import UseServices
 from service.routes.views import full, summary
@@ -105,6 +105,20 @@ def create(
         parts.jobs[RUN.name].submit(spec, experiment=experiment, key=idempotency_key, priority=priority)
     )
     return json_response(run, 202, {"Location": run["links"]["self"]})
+
+
+@router.post(
+    "/estimate",
+    summary="Estimate the cost of a run",
+    response_model=RunEstimate,
+    responses=problems(*JSON_OR_FORM),
+    openapi_extra=form_documentation(RunRoute.files, IN_FORM),
+)
+def cost(body: Annotated[NewRun, Body(openapi_examples=EXAMPLES)], parts: UseServices) -> Response:
+    """Points, operations and memory of a run that would be accepted, without starting it."""
+    spec, _ = _resolve(body)
+    RUN.check(spec, parts.settings)
+    return json_response(spec.plan())
 
 
 def _resolve(body: RunSpec | ExperimentRun) -> tuple[RunSpec, str | None]:

@@ -34,7 +34,7 @@ def summary(run: Row) -> dict[str, Any]:
     return {
         **job(run, "/runs"),
         **{name: run[name] for name in ("outcome", "experiment")},
-        **{name: facts.get(name) for name in ("rate_factor", "time_per_step", "time_unit")},
+        **{name: facts.get(name) for name in ("network", "rate_factor", "time_per_step", "time_unit")},
         "progress": {
             "fraction": run["progress"],
             "segments": run["segment"],

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ntkengine.dynamics import RunSpec
+from ntkengine.model import Model
 from service.compute.worker import Stream
 from service.runs import child, kernel_child, kernel_plan, regime_child, regimes
 from service.runs.limits import check_model, check_run
 from service.settings import Settings
+
+MOST_IN_WORDS = 7  # layers
 
 
 def nothing(kind: str, owner: str | None, text: str) -> None:
@@ -52,7 +55,13 @@ def _check_run(spec: RunSpec, settings: Settings) -> None:
 
 
 def _run_facts(spec: RunSpec, _settings: Settings) -> Mapping[str, Any]:
-    return spec.facts()
+    return {**spec.facts(), "network": in_words(spec.model)}
+
+
+def in_words(model: Model) -> str:
+    """The layers in a line: "dense 256, relu, dense 1"."""
+    layers = [f"{layer.kind} {getattr(layer, 'width', None) or ''}".strip() for layer in model.layers]
+    return ", ".join(layers if len(layers) <= MOST_IN_WORDS else [*layers[: MOST_IN_WORDS - 1], "..."])
 
 
 def _run_bytes(spec: RunSpec) -> float:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from ntkengine.regime import RegimeSpec
+from ntkengine.spec import from_jsonable
 from tests.service.examples import changed
 from tests.service.problems import check_problem
 from tests.service.server import Server, eventually
@@ -55,6 +57,13 @@ def test_a_wide_network_is_lazy_and_a_narrow_one_is_not(job: dict[str, Any]) -> 
     assert report["exponents"]["kernel_change"]["slope"] < -0.5
     assert report["thresholds"]["lazy_kernel_change"] == 0.1
     assert all(isinstance(reason, str) for reason in report["reasons"])
+
+
+def test_the_cost_of_a_report_before_it_starts(engine: Server) -> None:
+    cost = engine.client.post("/regime/estimate", json=BODY).raise_for_status().json()
+    assert cost == from_jsonable(RegimeSpec, BODY).plan()
+    wrong = engine.client.post("/regime/estimate", json=changed(BODY, "/seeds", 0))
+    assert [error["pointer"] for error in check_problem(wrong, 422)["errors"]] == ["/seeds"]
 
 
 def test_events_end_with_the_report(engine: Server, job: dict[str, Any]) -> None:

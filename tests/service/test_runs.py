@@ -9,8 +9,12 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
+from ntkengine.dynamics import RunSpec
+from ntkengine.experiments import EXPERIMENTS
+from ntkengine.spec import from_jsonable
 from service.runs.events import JobEvent
 from tests.service.examples import RUN, changed
+from tests.service.problems import check_problem
 from tests.service.server import Server
 
 EVENT: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
@@ -34,7 +38,21 @@ def test_answer_to_a_new_run(client: httpx.Client) -> None:
     assert run["time_per_step"] == 0.001
     assert run["rate_factor"] == 1.0
     assert run["time_unit"]
+    assert run["network"] == ", ".join(
+        f"{layer['kind']} {layer.get('width', '')}".strip() for layer in RUN["model"]["layers"]
+    )
     assert datetime.fromisoformat(run["created_at"]).utcoffset() is not None
+
+
+def test_the_cost_of_a_run_and_what_is_wrong_with_it_before_it_starts(client: httpx.Client) -> None:
+    cost = client.post("/runs/estimate", json=RUN).raise_for_status().json()
+    assert cost == from_jsonable(RunSpec, RUN).plan()
+    by_name = client.post("/runs/estimate", json={"experiment": "quadratic_ntk_10"})
+    assert by_name.json() == EXPERIMENTS["quadratic_ntk_10"].spec.plan()
+    wrong = client.post("/runs/estimate", json=changed(RUN, "/training/steps", -1))
+    assert [error["pointer"] for error in check_problem(wrong, 422)["errors"]] == ["/training/steps"]
+    endless = client.post("/runs/estimate", json=changed(RUN, "/training/steps", 10**12))
+    assert "flops" in check_problem(endless, 422)["estimate"]
 
 
 def test_every_event_is_one_of_the_documented(double: Server, finished: str) -> None:

@@ -294,6 +294,35 @@ def test_exponents_and_eigenvalues_of_the_page_are_those_of_numpy(page: Page) ->
     assert_close(eigenvalues, np.linalg.eigvalsh(symmetric)[::-1], rtol=1e-10)
 
 
+INFLUENCE: dict[str, Any] = {
+    "model": {"layers": [{"kind": "dense", "width": 64, "b_std": 0.5}, {"kind": "tanh"},
+                         {"kind": "dense", "width": 1}]},
+    "data": {"x": [[-1.0], [0.0]], "y": [[0.5], [0.0]]},
+    "x_new": [[1.0]],
+    "y_new": [[0.5]],
+    "points": [[-1.5], [-0.5], [0.5], [1.0], [1.5]],
+    "training": {"kind": "gradient_flow", "t_end": 30.0},
+}  # fmt: skip
+
+
+def test_one_more_point_moves_the_function_as_the_service_says(page: Page, service: str) -> None:
+    opened(page, "influence", INFLUENCE)
+    note = page.locator("figure", has_text="How it moved").locator(".note")
+    expect(note).to_contain_text("off by", timeout=60_000)
+    told = httpx.post(f"{service}/influence", json=INFLUENCE, timeout=60).raise_for_status().json()
+    moved = table(page, "How it moved")
+    assert_close(moved["x"], np.ravel(INFLUENCE["points"]), rtol=0)
+    assert_close(moved["the network"], np.ravel(told["moved"]), rtol=0)
+    assert_close(moved["by the kernel"], np.ravel(told["predicted"]), rtol=0)
+    plot = page.locator("figure", has_text="The function").locator(".u-over")
+    with page.expect_response("**/influence") as answered:
+        plot.click(position={"x": 20, "y": 40})
+    sent = json.loads(answered.value.request.post_data or "")
+    ((x,),) = sent["x_new"]
+    assert x < -1.0
+    page.wait_for_url(f"**{quote(json.dumps([[x]], separators=(',', ':')))}**")
+
+
 def report_shown(page: Page) -> None:
     """A report of the engine, where a service would give it."""
     links = {name: f"/regime/abc/{name}" for name in ("events", "cancel")} | {"self": "/regime/abc"}
@@ -348,6 +377,7 @@ def test_forms_fit_and_have_no_barriers(
     views = {
         "compose": ".cost dd", f"kernels?spec={quote(json.dumps(QUADRATIC))}": ".kernel-result canvas",
         "regime": ".cost dd", f"compare?ids={','.join(sweep)}": ".sweeps canvas",
+        f"influence?spec={quote(json.dumps(INFLUENCE))}": ".influence canvas",
     }  # fmt: skip
     with visit(service, size) as (page, _):
         for address, shown in views.items():

@@ -43,7 +43,7 @@ export function Chart({ title, note, height = 230, at, onSelect, ...chart }) {
   const data = series.map((each) => each.y);
   useEffect(() => plot.current?.setData(aligned(series, x, y)), [...data.slice(0, 200), data.length, form]);
   return html`
-    <figure class="chart card">
+    <figure class="chart card lines">
       <figcaption>
         <h3>${title}</h3>
         <${Menu} title=${title} ...${chart} plot=${plot} />
@@ -69,9 +69,9 @@ function mark(plot, at) {
   const line = plot.over.appendChild(document.createElement("div"));
   line.className = "mark";
   const move = () => {
-    const left = at.value == null ? -1 : plot.valToPos(at.value, "x");
-    line.hidden = !(left >= 0 && left <= plot.over.clientWidth);
-    line.style.transform = `translateX(${left}px)`;
+    const left = at.value == null ? NaN : plot.valToPos(Math.max(at.value, plot.scales.x.min), "x");
+    line.hidden = Number.isNaN(left);
+    line.style.transform = `translateX(${Math.min(left, plot.over.clientWidth)}px)`; // one that records less often ends before
   };
   plot.hooks.draw = [...(plot.hooks.draw ?? []), move];
   return effect(move);
@@ -96,8 +96,10 @@ function Legend({ series, at, hover }) {
       ${named.slice(0, MOST_IN_LEGEND).map((each) => html`
         <li>
           <svg width="20" height="8" aria-hidden="true">
-            <line x1="0" y1="4" x2="20" y2="4" stroke-width="2.5" stroke=${`var(${each.color})`}
-              stroke-dasharray=${each.points ? "5 20" : each.dash ? "5 3" : null} />
+            ${each.points
+              ? html`<circle cx="10" cy="4" r="4" fill=${`var(${each.color})`} />`
+              : html`<line x1="0" y1="4" x2="20" y2="4" stroke-width="2.5" stroke=${`var(${each.color})`}
+                  stroke-dasharray=${each.dash ? "5 3" : null} />`}
           </svg>
           ${each.label} <span class="number">${value(each)}</span>
         </li>`)}

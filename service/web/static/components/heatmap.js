@@ -6,6 +6,8 @@ import { scheme } from "./chart.js";
 
 const KEYS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const SMALL = 12; // up to so many rows the numbers are written into the cells
+const SIDE = 720; // pixels of a small matrix, some two for each of the screen
+const LEGIBLE = 17; // pixels of a font
 
 /** `matrix` of rows, or flat `data` with its `shape`; `labels`: what rows and columns stand for. */
 export function Heatmap({ matrix, data, shape, title, note, labels = ["row", "column"], children }) {
@@ -43,9 +45,13 @@ export function Heatmap({ matrix, data, shape, title, note, labels = ["row", "co
       </figcaption>
       ${note && html`<p class="note">${note}</p>`}
       ${children}
-      <canvas class="heatmap" ref=${canvas} tabindex="0" role="img" onPointerMove=${point} onPointerDown=${point}
-        onKeyDown=${press} aria-label=${`${title}: ${rows} rows, ${columns} columns, from ${show(low)} to ` +
-        `${show(high)}; arrow keys read it`}></canvas>
+      <div class="matrix">
+        <span aria-hidden="true">${labels[0]}</span>
+        <canvas class="heatmap" ref=${canvas} tabindex="0" role="img" onPointerMove=${point} onPointerDown=${point}
+          onKeyDown=${press} aria-label=${`${title}: ${rows} rows, ${columns} columns, from ${show(low)} to ` +
+          `${show(high)}; arrow keys read it`}></canvas>
+        <span class="across" aria-hidden="true">${labels[1]}</span>
+      </div>
       <div class="scale">
         <span class="number">${show(low)}</span>
         <${Ramp} low=${low} high=${high} color=${color} />
@@ -67,12 +73,13 @@ function Ramp({ low, high, color }) {
   return html`<canvas class="ramp" ref=${canvas} aria-hidden="true"></canvas>`;
 }
 
-/** From numbers to red, green and blue; zero has a colour of its own, that both signs start from. */
+/** From numbers to red, green and blue: from zero to both signs, or over the whole range where there is but one. */
 function colors(low, high) {
   const [under, zero, over] = ["--heat-low", "--heat-zero", "--heat-high"].map((name) => rgb(style(name)));
   const most = Math.max(Math.abs(low), Math.abs(high)) || 1;
+  const least = low * high > 0 && low < high ? Math.min(Math.abs(low), Math.abs(high)) : 0;
   return (x) => {
-    const share = Math.min(1, Math.abs(x) / most);
+    const share = Math.min(1, (Math.abs(x) - least) / (most - least));
     const end = x < 0 ? under : over;
     return zero.map((from, i) => from + (end[i] - from) * share);
   };
@@ -85,10 +92,11 @@ const rgb = (hex) => {
 
 function draw(canvas, flat, rows, columns, color) {
   const small = rows <= SMALL && columns <= SMALL;
-  const zoom = small ? Math.max(1, Math.floor(720 / columns)) : 1;
+  const zoom = small ? Math.max(1, Math.floor(SIDE / columns)) : 1;
   const source = pixels(flat, rows, columns, color);
   canvas.width = columns * zoom;
   canvas.height = rows * zoom;
+  canvas.style.imageRendering = small ? "auto" : ""; // thin strokes of digits get lost otherwise
   const pen = canvas.getContext("2d");
   pen.imageSmoothingEnabled = false;
   pen.drawImage(source, 0, 0, canvas.width, canvas.height);
@@ -101,18 +109,23 @@ function pixels(flat, rows, columns, color) {
   canvas.height = rows;
   const pen = canvas.getContext("2d");
   const image = pen.createImageData(columns, rows);
-  flat.forEach((x, i) => image.data.set([...(Number.isFinite(x) ? color(x) : [128, 128, 128]), 255], 4 * i));
+  flat.forEach((x, i) => Number.isFinite(x) && image.data.set([...color(x), 255], 4 * i));
   pen.putImageData(image, 0, 0);
   return canvas;
 }
 
 function write(pen, flat, rows, columns, zoom, color) {
-  pen.font = `${Math.min(40, zoom / 4.2)}px ${style("--sans")}`;
+  const texts = [...flat].map((x) => show(x, 3));
+  const fontOf = (size) => `${size}px ${style("--sans")}`;
+  pen.font = fontOf(40);
+  const size = Math.min(40, (40 * 0.88 * zoom) / Math.max(...texts.map((text) => pen.measureText(text).width)));
+  if (size < LEGIBLE) return;
+  pen.font = fontOf(size);
   pen.textAlign = "center";
   pen.textBaseline = "middle";
   flat.forEach((x, i) => {
     const [r, g, b] = color(x);
     pen.fillStyle = 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#14202e" : "#fff";
-    pen.fillText(show(x, 3), ((i % columns) + 0.5) * zoom, (Math.floor(i / columns) + 0.5) * zoom);
+    pen.fillText(texts[i], ((i % columns) + 0.5) * zoom, (Math.floor(i / columns) + 0.5) * zoom);
   });
 }

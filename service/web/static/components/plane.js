@@ -174,7 +174,7 @@ function segment(pen, frame, [a, b, c]) {
 }
 
 function trail(pen, frame, { points, color, dash, reached }) {
-  const stroke = dash ? style("--s4") : lineColor(color);
+  const stroke = lineColor(color);
   const run = (from, to, width, alpha) => {
     pen.globalAlpha = alpha;
     pen.lineWidth = width;

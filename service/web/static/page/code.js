@@ -75,6 +75,9 @@ const CALLS = {
     report.wait()
     print(report.view()["result"]["verdict"])
 `,
+  "/influence": `    found = client.influence(spec)
+    print(found.moved, found.predicted, found.relative_error)
+`,
 };
 
 /** A Python program that posts a spec by the service's client. */
@@ -91,6 +94,9 @@ const ENGINE = {
   "/regime": ["ntkengine.regime import RegimeSpec, regime_report", `for step in regime_report(from_jsonable(RegimeSpec, spec)):
     print(f"{step.progress:.0%}")
 print(step.report["verdict"])
+`],
+  "/influence": ["ntkengine.influence import InfluenceSpec, influence", `found = influence(from_jsonable(InfluenceSpec, spec))
+print(found.moved, found.predicted, found.relative_error)
 `],
 };
 

@@ -5,6 +5,7 @@ import { View as Compose } from "../views/compose.js";
 import { View as Kernels } from "../views/kernels.js";
 import { View as Regime } from "../views/regime.js";
 import { View as Compare } from "../views/compare.js";
+import { View as Influence } from "../views/influence.js";
 
 export const VIEWS = {
   "": { View: Gallery, title: "Experiments" },
@@ -12,8 +13,9 @@ export const VIEWS = {
   compose: { View: Compose, title: "Compose" },
   kernels: { View: Kernels, title: "Kernels" },
   regime: { View: Regime, title: "Regime" },
+  influence: { View: Influence, title: "Influence" },
   compare: { View: Compare, title: "Compare" },
 };
 
 /** What the header leads to, where the view exists. */
-export const NAVIGATION = ["", "compose", "runs", "kernels", "regime"];
+export const NAVIGATION = ["", "compose", "runs", "kernels", "regime", "influence"];

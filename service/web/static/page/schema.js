@@ -156,11 +156,3 @@ export const errorsAt = (errors, pointer) => errors.filter((error) => error.poin
 
 /** Errors of this field and of all that is in it. */
 export const errorsWithin = (errors, pointer) => errors.filter((error) => isWithin(error.pointer, pointer));
-
-/** Errors of a request as errors of the spec it was made of; `places` are `[pointer there, pointer here]`. */
-export function moved(errors, places) {
-  return errors.map((error) => {
-    const [there, here] = places.find(([place]) => isWithin(error.pointer, place)) ?? ["", ""];
-    return { ...error, pointer: here + error.pointer.slice(there.length) };
-  });
-}

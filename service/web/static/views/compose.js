@@ -1,7 +1,6 @@
 // A network, data and training are put together, and run.
 import { html, useEffect, useState } from "../page/html.js";
 import { get } from "../page/api.js";
-import { moved } from "../page/schema.js";
 import { Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
 import { SpecForm, Wrong, addressOf, tidied, useSchemas, useSending, useSpec } from "./compose_form.js";
@@ -30,9 +29,6 @@ const SECTIONS = [
     says: "One seed, or several to train as many networks side by side." },
 ];
 
-/** Which errors of an estimate are errors of the run. */
-const FROM_ESTIMATE = [["/model", "/model"], ["/x1", "/data/x"]];
-
 export function View({ query }) {
   const [error, fail] = useState(null);
   const schemas = useSchemas(fail);
@@ -50,11 +46,11 @@ function Composer({ schemas, query }) {
     const started = await send("/runs", body);
     if (started) location.hash = `#/runs/${started.id}`;
   };
-  const kernel = { model: body.model, x1: body.data?.x, of: { kind: "empirical" } };
+  const kernel = { model: body.model, x1: body.data?.x, of: { kind: "infinite" } };
   return html`
     <div class="intro">
       <h1>Compose a network</h1>
-      <p class="lead">Describe a network, data and training. The kernel's cost and what is wrong are said as you type.</p>
+      <p class="lead">Describe a network, data and training. What it costs and what is wrong is said as you type.</p>
       <${Experiments} choose=${edited.set} />
     </div>
     <div class="compose">
@@ -63,13 +59,13 @@ function Composer({ schemas, query }) {
         <div class="card">
           <p class="actions">
             <button class="button primary" disabled=${isSending} onClick=${run}>${isSending ? "Starting…" : "Run"}</button>
-            <a class="button" href=${addressOf("kernels", { ...kernel, of: { kind: "infinite" } })}>Kernel</a>
+            <a class="button" href=${addressOf("kernels", kernel)}>Kernel</a>
             ${schemas.RegimeSpec && html`<a class="button" href=${addressOf("regime", regimeOf(body))}>Regime report</a>`}
           </p>
           <${Share} view="compose" spec=${body} />
           <${Wrong} errors=${errors} />
           ${failed && html`<${Problem} error=${failed} />`}
-          <${Cost} title="One kernel of it" spec=${kernel} isSettled=${edited.settled === spec} onFound=${(wrong) => live(moved(wrong, FROM_ESTIMATE))} />
+          <${Cost} path="/runs/estimate" title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${live} />
         </div>
         <${Programs} path="/runs" spec=${body} />
       </aside>

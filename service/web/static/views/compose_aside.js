@@ -22,8 +22,18 @@ export function sized(bytes) {
   return `${Number((bytes / 1024 ** power).toPrecision(3))} ${UNITS[power]}`;
 }
 
-/** What `POST /kernel/estimate` says of a KernelSpec; `onFound` is told what is wrong, and the estimate. */
-export function Cost({ title, spec, isSettled, onFound }) {
+/** What an estimate says, as rows of a name and a value; what it does not know is left out. */
+const ROWS = [
+  ["Size", ({ shape }) => shape?.join(" × ")], ["Moments recorded", ({ points }) => points?.toLocaleString("en")],
+  ["Widths and scales", ({ cases }) => cases],
+  ["Time on one core", ({ seconds }) => (seconds === undefined ? null : duration(seconds))],
+  ["Operations", ({ flops }) => counted(flops)], ["Memory", ({ bytes }) => sized(bytes)],
+  ["On disk", ({ disk_bytes: disk, bytes_kept: kept }) => ((disk ?? kept) ? sized(disk ?? kept) : null)],
+  ["Answered", ({ answered }) => answered], ["How", ({ implementation: how }) => how?.replaceAll("_", " ")],
+];
+
+/** What `POST <path>` says of a spec; `onFound` is told what is wrong, and the estimate. */
+export function Cost({ path, title, spec, isSettled, onFound }) {
   const [estimate, keep] = useState(null);
   const text = JSON.stringify(spec);
   useEffect(() => {
@@ -34,19 +44,14 @@ export function Cost({ title, spec, isSettled, onFound }) {
       keep(found);
       onFound(errors, found);
     };
-    post("/kernel/estimate", spec).then((found) => take(found, []), (error) => take(null, error.problem?.errors ?? []));
+    post(path, spec).then((found) => take(found, []), (error) => take(null, error.problem?.errors ?? []));
     return () => { isStale = true; };
   }, [text, isSettled]);
   if (!estimate) return html`<p class="quiet cost">No estimate yet.</p>`;
-  const rows = [
-    ["Size", estimate.shape.join(" × ")], ["Time on one core", duration(estimate.seconds)],
-    ["Operations", counted(estimate.flops)], ["Memory", sized(estimate.bytes)],
-    ["On disk", estimate.disk_bytes ? sized(estimate.disk_bytes) : null],
-    ["Answered", estimate.answered], ["How", estimate.implementation.replaceAll("_", " ")],
-  ];
+  const rows = ROWS.map(([name, of]) => [name, of(estimate)]);
   return html`
     <h2>${title}</h2>
-    <dl class="cost">${rows.filter(([, value]) => value).map(([name, value]) => html`
+    <dl class="cost">${rows.filter(([, value]) => value != null).map(([name, value]) => html`
       <div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }
 

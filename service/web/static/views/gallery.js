@@ -47,6 +47,14 @@ function Experiment({ experiment }) {
     </article>`;
 }
 
+/** What is no run, and yet of the notes: their first figure. */
+const OnePoint = () => html`
+  <article class="card experiment">
+    <h2>One more training point</h2>
+    <p>A point that is added moves the function everywhere, by as much as the kernel says.</p>
+    <p class="actions"><a class="button primary" href="#/influence" aria-label="Open: One more training point">Open</a></p>
+  </article>`;
+
 export function View() {
   const [experiments, show] = useState(null);
   const [error, fail] = useState(null);
@@ -65,10 +73,13 @@ export function View() {
     </div>
     ${error && html`<${Problem} error=${error} retry=${load} />`}
     ${!experiments && !error && html`<${Loading} what="Loading experiments" />`}
-    <div class="grid">${experiments?.map((each) => html`<${Experiment} key=${each.name} experiment=${each} />`)}</div>
+    <div class="grid">
+      ${experiments && html`<${OnePoint} />`}
+      ${experiments?.map((each) => html`<${Experiment} key=${each.name} experiment=${each} />`)}
+    </div>
     <section class="terminal">
       <h2>A first kernel, from a terminal</h2>
-      <p>Two inputs, an infinitely wide network with one hidden layer of rectified units.
+      <p>Two inputs, an infinitely wide network with one hidden layer of rectified units.${" "}
         <a href="/docs">All that this page does</a> is open to programs.</p>
       <${Code} label="Command" text=${`curl ${location.origin}/kernel -H 'Content-Type: application/json' \\
   -d '${FIRST_KERNEL}'`} />

@@ -68,7 +68,7 @@ function Kernels({ schemas, query }) {
           </p>
           <${Wrong} errors=${errors} />
           ${failed && html`<${Problem} error=${failed} />`}
-          <${Cost} title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${estimated} />
+          <${Cost} path="/kernel/estimate" title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${estimated} />
         </div>
         <${Programs} path="/kernel" spec=${body} />
         <${Large} />

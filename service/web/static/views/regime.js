@@ -1,7 +1,6 @@
 // Regime reports: is this network, on this data, in the kernel regime?
 import { html, useEffect, useState } from "../page/html.js";
 import { get, openapi } from "../page/api.js";
-import { moved } from "../page/schema.js";
 import { Empty, Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
 import { Status, StatusBadge } from "../components/status.js";
@@ -32,7 +31,6 @@ const SECTIONS = [
   { title: "How far to look", names: ["widths", "seeds", "tolerance", "advise"],
     says: "Several seeds show what is chance; several widths show where it leads." },
 ];
-const FROM_ESTIMATE = [["/model", "/model"], ["/x1", "/data/x"]];
 
 export function View({ id, query }) {
   const [error, fail] = useState(null);
@@ -49,7 +47,6 @@ function Asked({ schemas, query }) {
   const { spec } = edited;
   const { errors, live, send, isSending, failed } = useSending(edited);
   const body = tidied(spec, "RegimeSpec", schemas);
-  const kernel = { model: body.model, x1: body.data?.x, of: { kind: "empirical" } };
   const begin = async () => {
     const started = await send("/regime", body);
     if (started) location.hash = `#/regime/${started.id}`;
@@ -70,8 +67,7 @@ function Asked({ schemas, query }) {
           </p>
           <${Wrong} errors=${errors} />
           ${failed && html`<${Problem} error=${failed} />`}
-          <${Cost} title="One kernel of it" spec=${kernel} isSettled=${edited.settled === spec}
-            onFound=${(wrong) => live(moved(wrong, FROM_ESTIMATE))} />
+          <${Cost} path="/regime/estimate" title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${live} />
         </div>
         <${Programs} path="/regime" spec=${body} />
         <${Before} />

@@ -21,7 +21,9 @@ export function RunView({ id, query }) {
   }, [watched]);
   const error = watched.error.value;
   const run = watched.run.value;
-  if (error) return html`<h1>A run</h1><${Problem} error=${error} retry=${() => watched.open()} />`;
+  if (error) return html`
+    <h1>A run</h1>
+    <${Problem} error=${error} retry=${() => watched.open()}><p><a href="#/runs">All runs</a></p><//>`;
   if (!run) return html`<h1>A run</h1><${Loading} what="Loading the run" />`;
   return html`<${Shown} watched=${watched} run=${run} query=${query} />`;
 }
@@ -33,7 +35,7 @@ function Shown({ watched, run, query }) {
   const longest = [...all.values()].reduce((best, each) => (each.time.length > best.length ? each.time : best), []);
   useEffect(() => { time.last.value = longest.at(-1) ?? null; }, [longest.at(-1)]);
   const charts = useMemo(() => chartsOf(all, run), [watched.series.value, run.spec]);
-  const x = { label: "time", log: time.log.value };
+  const x = { label: "training time t", log: time.log.value };
   const choose = (value) => time.choose(value);
   const drawn = charts.map((chart) => html`
     <${Chart} key=${chart.title} ...${chart} x=${x} at=${at} onSelect=${choose} sync="time" />`);
@@ -44,7 +46,7 @@ function Shown({ watched, run, query }) {
     <//>
     <${Connection} state=${watched.state.value} run=${run} />
     ${longest.length > 0
-      ? html`<${Scrubber} times=${longest} time=${time} at=${at} />`
+      ? html`<${Scrubber} times=${longest} time=${time} at=${at} perStep=${run.time_per_step} />`
       : !ended(run) && html`<${Loading} what=${run.status === "queued" ? "Waiting for a free process" : "Computing"} />`}
     <h2 class="unseen">Charts</h2>
     <div class="charts" data-points=${longest.length}>
@@ -76,9 +78,11 @@ function nameOf({ model }) {
   return `Network of width ${widths.join("-")}${others.length ? `, ${others.join(", ")}` : ""}`;
 }
 
+const sentence = (text) => text[0].toUpperCase() + text.slice(1);
+
 function facts({ spec, time_unit: unit, created_at: created }) {
   const members = membersOf(spec);
-  return `${words(spec.model.parameterization.kind)} parameterization, ${words(spec.training.kind)}${
+  return `${sentence(words(spec.model.parameterization.kind))} parameterization, ${words(spec.training.kind)}${
     members ? `, ${members} members` : ""}. Started ${new Date(created).toLocaleString()}.${
     unit ? ` Unit of time: ${unit.split(";")[0].replaceAll("_", " ")}.` : ""}`;
 }

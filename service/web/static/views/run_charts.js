@@ -5,11 +5,11 @@ const MOST_LINES = 8;
 const MOST_MEMBERS_DRAWN = 40;
 
 const on = (points, suffix) => [
-  { title: `Outputs on ${points} points`, y: "f(x)", parts: [
+  { title: `${points} outputs`, y: "f(x)", parts: [
     { name: `outputs${suffix}`, label: "f" },
     { name: `linearized/outputs${suffix}`, label: "linearized", dash: true }],
     dashed: "Solid: the network. Dashed: its linearization at the start.", of: suffix || "_train" },
-  { title: `Slopes on ${points} points`, y: "df/dt", parts: [
+  { title: `${points} slopes`, y: "df/dt", parts: [
     { name: `slopes${suffix}/measured`, label: "df/dt" },
     { name: `slopes${suffix}/predicted`, label: "predicted", dash: true }],
     dashed: "Solid: measured. Dashed: what the kernel at that moment predicts.", of: suffix || "_train" },
@@ -20,8 +20,8 @@ const CHARTS = [
   { title: "Loss", y: "loss", log: true, parts: [
     { name: "loss", label: "training" }, { name: "loss_test", label: "test" },
     { name: "linearized/loss", label: "linearized network", dash: true }] },
-  ...on("training", ""),
-  ...on("test", "_test"),
+  ...on("Training", ""),
+  ...on("Test", "_test"),
   { title: "Errors", y: "f(x) − y", parts: [{ name: "errors", label: "error" }], of: "_train" },
   { title: "Kernel entries", y: "Θ(x, x′)", parts: [{ name: "kernel", label: "Θ" }], pairs: true },
   { title: "Kernel change", y: "|Θₜ − Θ₀| / |Θ₀|", parts: [{ name: "kernel_distance", label: "relative change" }],
@@ -33,7 +33,7 @@ const CHARTS = [
   { title: "Effective rank", y: "rank", parts: [{ name: "spectrum/effective_rank", label: "effective rank" }] },
   { title: "Condition number", y: "λ₁ / λₘ", log: true,
     parts: [{ name: "spectrum/condition_number", label: "condition number" }] },
-  { title: "Distance to the linearized network", y: "relative distance", parts: [
+  { title: "Linearization error", y: "relative distance", parts: [
     { name: "linearized/distance", label: "weights, over distance travelled" },
     { name: "linearized/relative_error", label: "outputs, over change" }] },
   { title: "Displacement of the weights", y: "|θₜ − θ₀| / |θ₀|", parts: [
@@ -97,7 +97,7 @@ function lines(series, part, at, chart, { members, inputs }) {
   const line = (value, more) => ({ x: series.time, y: value, dash: part.dash, unlisted: part.dash && many, ...more });
   return entries.flatMap((index, place) => {
     const color = part.dash ? "--text" : `--s${((many ? place : at) % 8) + 1}`;
-    const label = labelled(part, index, shape, inputs[chart.of] ?? (chart.pairs && inputs._train));
+    const label = labelled(part, index, shape, inputs[chart.of] ?? (chart.pairs && inputs._train), chart.pairs);
     if (members === null) return [line(column(series.value, index), { label, color })];
     const each = Array.from({ length: members }, (_, member) => column(series.value, [member, ...index]));
     const middle = line(series.time.map((_, i) => median(each.map((y) => y[i]))), { label: `${label}, median`, color });
@@ -111,9 +111,12 @@ function lines(series, part, at, chart, { members, inputs }) {
 /** At most so many entries of an array, evenly spread; of a symmetric matrix, those on and above its diagonal. */
 function chosen(shape, pairs) {
   const all = indices(shape).filter(([i, j]) => !pairs || shape[0] !== shape[1] || i <= j);
-  const every = Math.ceil(all.length / MOST_LINES);
+  let every = Math.ceil(all.length / MOST_LINES);
+  while (!pairs && shape.length > 1 && common(every, shape.at(-1)) > 1) every++; // of all columns, not of the first alone
   return all.filter((_, at) => at % every === 0);
 }
+
+const common = (a, b) => (b ? common(b, a % b) : a);
 
 const indices = (shape) => shape.reduce(
   (before, size) => before.flatMap((index) => Array.from({ length: size }, (_, i) => [...index, i])), [[]]);
@@ -121,9 +124,10 @@ const indices = (shape) => shape.reduce(
 const column = (values, index) => values.map((value) => index.reduce((part, i) => part?.[i], value));
 
 /** What a line stands for: by inputs where they are numbers, else by their places. */
-function labelled({ label }, index, shape, inputs) {
+function labelled({ label }, index, shape, inputs, pairs) {
   if (!index.length) return label;
-  const place = shape.length === 2 && shape[1] === 1 ? index.slice(0, 1) : index;
-  const names = inputs ? place.map((i) => inputs[i] ?? i) : place;
-  return `${label}(${names.join(", ")})`;
+  const hasOutputs = shape.length === 2 && !pairs;
+  const points = hasOutputs ? index.slice(0, 1) : index;
+  const names = inputs ? points.map((i) => inputs[i] ?? i) : points.map((i) => (hasOutputs ? `point ${i}` : i));
+  return `${label}(${names.join(", ")})${hasOutputs && shape[1] > 1 ? `, output ${index[1]}` : ""}`;
 }

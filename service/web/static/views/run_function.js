@@ -57,9 +57,9 @@ function usePredictions(run, grid, single) {
     const ask = (of, covariance) => post("/predict", question(run, grid, of, covariance)).then(readable);
     const fail = (error) => keep((before) => ({ ...before, error }));
     ask({ kind: "infinite" }, true).then((infinite) => keep((before) => ({ ...before, infinite })), fail);
-    const { seed, weights } = run.spec;
+    const { seed, weights, training } = run.spec;
     const start = weights ? { weights } : { seed: seed ?? 0 };
-    if (single) ask({ kind: "empirical", ...start }, false).then((own) => keep((before) => ({ ...before, own })), fail);
+    if (single && training.kind !== "mean_field") ask({ kind: "empirical", ...start }, false).then((own) => keep((before) => ({ ...before, own })), fail);
   }, [run.id]);
   return found;
 }

@@ -5,19 +5,19 @@ import { extent, indexAt } from "../page/numbers.js";
 import { Plane } from "../components/plane.js";
 import { membersOf } from "./run_charts.js";
 
-const MOST_NEURONS = 200;
+const MOST_NEURONS = 2000; // that are computed here at every move of the slider
 const MOST_PATHS = 60;
 const MOST_POINTS = 400; // of one path
 
 export function hasPlane(all, { spec }) {
-  const width = spec.model.layers[0].width;
-  const member = membersOf(spec) === null ? null : 0;
-  return width <= MOST_NEURONS && networkOf(spec) !== null && weightsAt(all, "weights", 0, member) !== null;
+  const start = weightsAt(all, "weights", 0, membersOf(spec) === null ? null : 0);
+  return networkOf(spec) !== null && start !== null && start.w.length <= MOST_NEURONS;
 }
 
 export function WeightPlane({ all, run, at, version }) {
   const members = membersOf(run.spec);
-  const width = run.spec.model.layers[0].width;
+  const isLimit = run.spec.training.kind === "mean_field";
+  const width = useMemo(() => weightsAt(all, "weights", 0, members === null ? null : 0).w.length, [run.id]);
   const [neuron, chooseNeuron] = useState(0);
   const [member, chooseMember] = useState(0);
   const network = useMemo(() => networkOf(run.spec), [run.id]);
@@ -36,7 +36,7 @@ export function WeightPlane({ all, run, at, version }) {
   })), [real, linear, now]);
   return html`
     <${Plane} title="Weight plane" labels=${["w (input)", "v (output)"]} bounds=${bounds} paths=${paths}
-      field=${plane?.descent} curves=${curves} note=${noteOf(width, known, curves.length, linear.length)}>
+      field=${plane?.descent} curves=${curves} note=${isLimit ? limitNote(width) : noteOf(width, known, curves.length, linear.length)}>
       <p class="actions choices">
         ${known && width > 1 && html`<${Choice} label="Field of neuron" count=${width} value=${neuron}
           choose=${chooseNeuron} />`}
@@ -56,6 +56,9 @@ function noteOf(width, known, curves, linear) {
   return `Arrows: the direction in which the loss falls${fixed}; ${fits}.` +
     `${linear ? " Dashed: the linearized network." : ""}`;
 }
+
+const limitNote = (width) => `Arrows: how a neuron with the bias of the chosen one moves at the chosen time. Of ${
+  width} sample neurons ${Math.min(width, MOST_PATHS)} are drawn.`;
 
 /** Whether the network computed here is the one that was trained, at its first and its newest recorded outputs. */
 function matches(network, all, member) {
@@ -79,7 +82,8 @@ function trails(all, prefix, members, width) {
   const found = [];
   for (let member = 0; member < (members ?? 1); member++) {
     const weights = at.map((i) => weightsAt(all, prefix, i, members === null ? null : member));
-    for (let i = 0; i < width && found.length < MOST_PATHS; i++) {
+    const step = Math.max(1, Math.floor(width / MOST_PATHS));
+    for (let i = step >> 1; i < width && found.length < MOST_PATHS; i += step) {
       const points = weights.map(({ w, v }) => [w[i], v[i]]);
       found.push({ points, at, color: members > 1 ? member : i, dash: prefix !== "weights" });
     }

@@ -27,10 +27,11 @@ export function clock(query, spec) {
   };
 }
 
-const usual = ({ record }) => (record.some(({ schedule }) => schedule?.kind === "logarithmic") ? "log" : "linear");
+/** Training is fast at first and slow at last, so that its time is logarithmic unless steps are counted evenly. */
+const usual = ({ record }) => (record.every(({ schedule }) => schedule?.kind === "every") ? "linear" : "log");
 
 /** The slider goes by recorded points, so that it reaches each of them. */
-export function Scrubber({ times, time, at }) {
+export function Scrubber({ times, time, at, perStep }) {
   const index = at.value === null ? times.length - 1 : indexAt(times, at.value);
   const playing = useRef(null);
   const stop = () => { clearInterval(playing.current); playing.current = null; };
@@ -59,6 +60,7 @@ export function Scrubber({ times, time, at }) {
       <input type="range" min="0" max=${times.length - 1} step="1" value=${index} onInput=${slide}
         aria-label="Time" aria-valuetext=${`time ${show(times[index])}`} />
       <output class="number">t = ${show(times[index])}</output>
+      ${perStep && html`<span class="number quiet">step ${Math.round(times[index] / perStep)}</span>`}
       <button class="button small" aria-pressed=${time.chosen.value === null} onClick=${() => { stop(); time.choose(null); }}>Newest</button>
       <label class="switch"><input type="checkbox" checked=${time.log.value}
         onChange=${(event) => time.turn(event.target.checked)} /> log time</label>

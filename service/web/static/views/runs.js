@@ -82,7 +82,7 @@ const Table = ({ runs, chosen, select }) => html`
   </div>`;
 
 function Row({ run, chosen, select }) {
-  const name = run.experiment ?? "own network";
+  const name = run.experiment ?? run.network ?? "own network";
   const { fraction, points } = run.progress;
   return html`
     <tr>
