@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import lzma
+import struct
 import warnings
 import zipfile
 import zlib
@@ -25,6 +27,10 @@ CSV, NPZ = "text/csv", "application/x-npz"
 ARROW = "application/vnd.apache.arrow.stream"
 ARROW_FILE = "application/vnd.apache.arrow.file"
 MOST_CLASSES = 1000
+BAD_ARCHIVE = (  # what reading one may end in
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    OSError, EOFError, LookupError, OverflowError, RuntimeError, ValueError,
+)  # fmt: skip
 HOW_TO_NAME = "Name columns of the first line, by commas: ?y=label."
 Arrays = Mapping[str, Array]  # x and y, and of npz perhaps x_test and y_test
 
@@ -193,7 +199,7 @@ def _read_npz(path: Path, asked: Asked) -> Arrays:
                 has = ", ".join(name[:40] for name in list(members)[:20]) or "nothing"
                 raise _wrong(f"the archive has {has}", f"It has x and perhaps {', '.join(known[1:])}.")
             return {name: _member(archive, info, asked) for name, info in members.items()}
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError) as error:
+    except BAD_ARCHIVE as error:
         said = f"this is no .npz file: {str(error)[:200]}"
         raise _wrong(said, "Write it with numpy.savez(path, x=x, y=y).") from None
 

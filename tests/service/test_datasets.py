@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tracemalloc
 import zipfile
@@ -11,6 +12,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ntkengine.datasets import file_of
 from ntkengine.errors import EngineError
@@ -255,3 +258,43 @@ def test_limits(tmp_path: Path) -> None:
         assert np.load(file_of(there, "train", "x")).shape == (200, 1)
     finally:
         server.close()
+
+
+SEEDS = {
+    CSV: TABLE.encode(),
+    NPZ: npz(x=np.ones((3, 2)), y=np.ones((3, 1), np.int8)),
+}
+
+
+def fuzzed(media: str, directory: Path, cuts: list[tuple[float, bytes]]) -> None:
+    """A file of which pieces were replaced is read, or refused in words: nothing else is raised."""
+    content = bytearray(SEEDS[media])
+    for place, piece in cuts:
+        start = int(place * len(content))
+        content[start : start + len(piece)] = piece
+    with contextlib.suppress(EngineError):
+        kept(directory, bytes(content), media)
+
+
+CUTS = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=8)), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize("media", SEEDS)
+def test_damaged_files(media: str, tmp_path: Path) -> None:
+    @given(cuts=CUTS)
+    @settings(max_examples=100, derandomize=True, database=None, deadline=None)
+    def is_refused(cuts: list[tuple[float, bytes]]) -> None:
+        fuzzed(media, tmp_path, cuts)
+
+    is_refused()
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("media", SEEDS)
+def test_damaged_files_at_length(media: str, tmp_path: Path) -> None:
+    @given(cuts=CUTS)
+    @settings(max_examples=20_000, database=None, deadline=None)
+    def is_refused(cuts: list[tuple[float, bytes]]) -> None:
+        fuzzed(media, tmp_path, cuts)
+
+    is_refused()

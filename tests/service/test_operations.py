@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from service.app import Lock
+from service.cli import listen
 from service.routes.documentation import PROBLEM_JSON
 from tests.service.server import JSONObject, eventually
 
@@ -83,3 +85,11 @@ def test_one_server_at_a_time(tmp_path: Path) -> None:
     first.release()
     second.take()
     second.release()
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Not after the acknowledgement of their head, for which clients take their time."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()) as _client:
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
