@@ -145,6 +145,10 @@ def arguments() -> argparse.Namespace:
         "--only", action="append", default=[], metavar="WORD", help="names with this word; repeatable"
     )
     parser.add_argument("--ours", action="store_true", help="without peers: how well plans choose among ours")
+    parser.add_argument("--rounds", type=int, help="processes for each number; 3, or 1 if quick")
+    parser.add_argument(
+        "--patience", type=float, default=empirical.PATIENCE, help="seconds for an empirical kernel"
+    )
     parser.add_argument("--json", type=Path, default=versus.ROOT / "benchmarks/results/latest.json")
     return parser.parse_args()
 
@@ -154,6 +158,7 @@ def main() -> int:
     given = arguments()
     if hasattr(os, "sched_setaffinity"):  # children inherit it
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: versus.THREADS])
+    rounds = given.rounds or (1 if given.quick else 3)
     console, peer = Console(width=150), None if given.ours else versus.peer_python()
     report: dict[str, Any] = {
         **machine(),
@@ -163,8 +168,15 @@ def main() -> int:
         "rows": [],
     }
     for row in chain(
-        versus.rows(given.only, quick=given.quick, peer=peer),
-        empirical.rows(given.only, quick=given.quick, peer=peer, alone=given.ours),
+        versus.rows(given.only, quick=given.quick, rounds=rounds, peer=peer),
+        empirical.rows(
+            given.only,
+            quick=given.quick,
+            rounds=rounds,
+            patience=given.patience,
+            peer=peer,
+            alone=given.ours,
+        ),
     ):
         report["rows"].append(row.summary())
         console.print(f"measured: {row.work}", style="dim")

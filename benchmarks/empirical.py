@@ -18,7 +18,6 @@ from benchmarks.empirical_networks import built, save_weights
 from benchmarks.measure import LONG
 from benchmarks.versus import (
     NNGEOMETRY,
-    ROUNDS,
     TOLERANCE,
     Facts,
     Row,
@@ -29,7 +28,7 @@ from benchmarks.versus import (
     wanted,
 )
 
-PATIENCE = 90.0  # seconds for a process, its start and compilation included
+PATIENCE = 60.0  # seconds for a process, its start and compilation included
 MEMORY = 0.75  # of this machine's, that a process may take
 # Names of both sides, for they are those of Novak et al. (2022).
 IMPLEMENTATIONS = ("structured_derivatives", "jacobian_contraction", "ntk_vector_products")
@@ -58,19 +57,19 @@ class Contender:
         """Where its kernel is."""
         return self.folder / f"{self.name}.npy"
 
-    def measure(self, case: EmpiricalCase, *, save: bool) -> None:
+    def measure(self, case: EmpiricalCase, patience: float, *, save: bool) -> None:
         """Once more, in a process of its own, unless it is so long that once is enough."""
         if self.failure or (least_seconds(self.rounds) or 0.0) >= LONG:
             return
         try:
-            self.rounds.append(self.once([case.name], [str(self.file)] if save else []))
+            self.rounds.append(self.once([case.name], [str(self.file)] if save else [], patience))
         except RuntimeError as failed:  # for want of memory, or time, or of a form for a layer
             self.failure = str(failed)
 
-    def once(self, case: list[str], out: list[str]) -> Facts:
+    def once(self, case: list[str], out: list[str], patience: float) -> Facts:
         """In its own program."""
         ours = Path(sys.executable)
-        limits: dict[str, Any] = {"patience": PATIENCE, "memory": MEMORY}
+        limits: dict[str, Any] = {"patience": patience, "memory": MEMORY}
         if self.side == "ours":
             return run(ours, "empirical_ours", *case, self.implementation, *out, **limits)
         if self.tool == "neural-tangents" and self.peer:
@@ -100,12 +99,12 @@ def peers_of(case: EmpiricalCase, folder: Path, peer: Path | None) -> list[Conte
     }
     found = []
     for tool in case.tools:
-        ways = IMPLEMENTATIONS if tool == "neural-tangents" else ("",)
+        ways = {"neural-tangents": IMPLEMENTATIONS[: 1 if case.memory_mb else None]}.get(tool, ("",))
         found += [Contender("peer", tool, way, folder, peer) for way in ways if tool not in missing]
     return found
 
 
-def compare(case: EmpiricalCase, *, rounds: int, peer: Path | None, alone: bool) -> Row:
+def compare(case: EmpiricalCase, *, rounds: int, patience: float, peer: Path | None, alone: bool) -> Row:
     """Measure one case: ours, the peers, and again; then our other implementations, once."""
     row = Row(case.name)
     with tempfile.TemporaryDirectory() as name:
@@ -115,10 +114,10 @@ def compare(case: EmpiricalCase, *, rounds: int, peer: Path | None, alone: bool)
         peers = [] if alone else peers_of(case, folder, peer)
         for turn in range(rounds):
             for each in (auto, *peers):
-                each.measure(case, save=turn == 0)
+                each.measure(case, patience, save=turn == 0)
         others = [Contender("ours", "ntkengine", way, folder) for way in unchosen(auto)]
         for each in others:
-            each.measure(case, save=True)
+            each.measure(case, patience, save=True)
         fill(row, auto, peers, others)
     peak = most_memory(row.ours) or 0
     if case.memory_mb and peak > case.memory_mb:
@@ -178,8 +177,10 @@ def as_matrix(kernel: NDArray[Any]) -> NDArray[Any]:
     return kernel.swapaxes(1, 2).reshape(n * k, n * k)
 
 
-def rows(only: list[str], *, quick: bool, peer: Path | None, alone: bool) -> Iterator[Row]:
+def rows(
+    only: list[str], *, quick: bool, rounds: int, patience: float, peer: Path | None, alone: bool
+) -> Iterator[Row]:
     """Measure the cases whose names have one of those words, or all; without the long ones if quick."""
     for case in EMPIRICAL:
         if wanted(case.name, case.quick, only, quick=quick):
-            yield compare(case, rounds=1 if quick else ROUNDS, peer=peer, alone=alone)
+            yield compare(case, rounds=rounds, patience=patience, peer=peer, alone=alone)

@@ -19,7 +19,6 @@ ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
 NNGEOMETRY = PEERS / "nngeometry"  # a folder of packages for our interpreter
 THREADS = 2
-ROUNDS = 3
 # How far two kernels may be apart, over the largest entry. Of the peer's that come here, the one that adds up
 # all pairs of 256 positions is 8e-6 from float64 (ours 4e-7), others 3e-7; on the diagonal, where it takes
 # arccosines of numbers that are 1 up to rounding, it is 7e-4 from float64 (ours 3e-7).
@@ -185,11 +184,11 @@ def store() -> Row:
     return row
 
 
-def rows(only: list[str], *, quick: bool, peer: Path | None) -> Iterator[Row]:
+def rows(only: list[str], *, quick: bool, rounds: int, peer: Path | None) -> Iterator[Row]:
     """Measure the cases whose names have one of those words, or all; without the long ones if quick."""
     for case in CASES:
         if wanted(case.name, case.quick, only, quick=quick):
-            yield compare(case, rounds=1 if quick else ROUNDS, peer=peer)
+            yield compare(case, rounds=rounds, peer=peer)
     if wanted(STORED.name, STORED.quick, only, quick=quick):
         yield store()
 

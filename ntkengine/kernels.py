@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ntkengine.data import ArrayField, NumbersField, inputs_shape, load
 from ntkengine.empirical.implementation import Work, layers_of, parameter_count
-from ntkengine.empirical.plan import Plan, plan
+from ntkengine.empirical.plan import MEMORY_BUDGET, Plan, plan
 from ntkengine.errors import NumericalError, SpecError, located
 from ntkengine.layers.mask import check_lengths
 from ntkengine.layers.windows import known_sizes
@@ -126,16 +126,24 @@ class Empirical:
 
 
 def of_module(
-    module: nn.Module, x1: Tensor, x2: Tensor | None, get: Get, outputs: Outputs, implementation: str
+    module: nn.Module,
+    x1: Tensor,
+    x2: Tensor | None,
+    get: Get,
+    outputs: Outputs,
+    implementation: str,
+    budget: int = MEMORY_BUDGET,
 ) -> Answer:
-    """Kernels of a module at its present weights."""
+    """Kernels of a module at its present weights; `budget` bytes may be held for the NTK."""
     from ntkengine.empirical import empirical_nngp, empirical_ntk
 
     kernels: dict[str, Tensor] = {}
     if "nngp" in get:
         kernels["nngp"] = empirical_nngp(module, x1, x2, outputs=outputs)
     if "ntk" in get:
-        kernels["ntk"] = empirical_ntk(module, x1, x2, outputs=outputs, implementation=implementation)
+        kernels["ntk"] = empirical_ntk(
+            module, x1, x2, outputs=outputs, implementation=implementation, budget=budget
+        )
     return Answer(kernels, {"kind": "empirical", "error_bound": 0.0, "stderr": None}, None, ())
 
 

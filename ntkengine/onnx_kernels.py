@@ -104,7 +104,7 @@ def compute_onnx_kernel(
             limit={"flops": max_flops},
             hint="send fewer rows",
         )
-    answer = of_module(module, x1, x2, spec.get, spec.outputs, spec.implementation)
+    answer = of_module(module, x1, x2, spec.get, spec.outputs, spec.implementation, max_bytes)
     return result_of(answer, plan, spec.outputs, spec.dtype, symmetric=spec.x2 is None)
 
 

@@ -17,6 +17,11 @@ def load_onnx(
 ) -> OnnxModule:
     """The network of an ONNX file: `f(x)`, its first output, at the weights in the file, for inference.
 
+    The kernel is that of the file's tensors. Exporters that optimize change these: torch's folds batch norms
+    into convolutions, makes one of tensors with equal values, such as zero biases, and leaves out biases of
+    zeros. With `torch.onnx.export(..., optimize=False)` the kernel is that of the torch module, but for the
+    row of an embedding's `padding_idx`, which no file tells from others.
+
     Nothing in the file is executed or unpickled: it is parsed, checked by `onnx.checker` with strict shape
     inference, and its nodes are looked up in a table of operators.
 

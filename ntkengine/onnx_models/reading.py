@@ -15,7 +15,7 @@ OLDEST_OPSET = 9
 
 EXPORT = (
     "export the model where it was made: torch.onnx.export(model, (x,), 'model.onnx', external_data=False, "
-    "dynamic_shapes=({0: torch.export.Dim('batch')},)), and give the file model.onnx"
+    "optimize=False, dynamic_shapes=({0: torch.export.Dim('batch')},)), and give the file model.onnx"
 )
 
 # What is refused by its first bytes: these formats unpickle, or may, when they are loaded.

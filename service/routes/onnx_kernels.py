@@ -55,7 +55,8 @@ async def onnx_kernel(
 
     The file is parsed, never executed, and its nodes are looked up in a table of operators; unknown ones are
     refused by name. Exported torch programs and pickled modules are not read: export them by
-    `torch.onnx.export`.
+    `torch.onnx.export(..., optimize=False)`. Where it optimizes, it joins tensors of equal values and folds
+    batch norms, and the kernel is another one than that of the torch module.
     """
     media = negotiate(request, [JSON, NPY, NPZ])
     answer = await parts.onnx_kernels.compute(spec, as_text=media == JSON)

@@ -120,6 +120,7 @@ UNARY = [
     ),
     *("Celu", "ThresholdedRelu", "Transpose", "Flatten", "Dropout"),
 ]
+EDGES = np.array([[1.0, np.nan], [np.inf, -np.inf]])
 REDUCTIONS = ["L1", "L2", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
 
 CASES = [
@@ -144,6 +145,10 @@ CASES = [
     case("And", X > 0, X > 1),
     case("Or", X > 0, X > 1),
     case("Not", X > 0),
+    case("IsNaN", EDGES),
+    case("IsInf", EDGES),
+    case("IsInf", EDGES, detect_negative=0),
+    case("IsInf", EDGES, detect_positive=0),
     case("Where", X > 0, normal(3, 4), normal(1)),
     case("Elu", X, alpha=0.3),
     case("Celu", X, alpha=0.3),

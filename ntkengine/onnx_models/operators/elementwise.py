@@ -105,6 +105,12 @@ def clip(node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None =
     return x if high is None else torch.minimum(x, high.to(x.dtype))
 
 
+def is_infinite(node: Node, x: Tensor) -> Tensor:
+    """Of the signs that the node looks for."""
+    above = torch.isposinf(x) if node.get("detect_positive", 1) else torch.zeros_like(x, dtype=torch.bool)
+    return above | torch.isneginf(x) if node.get("detect_negative", 1) else above
+
+
 def cast(node: Node, x: Tensor) -> Tensor:
     """To the type that the node names."""
     return x.to(dtype_of(node.get("to"), f"the result of node {node.label}"))
@@ -142,6 +148,8 @@ ELEMENTWISE: Mapping[str, Any] = {
     "HardSigmoid": with_parameters(hard_sigmoid, alpha=0.2, beta=0.5),
     "HardSwish": plain(functional.hardswish),
     "Identity": plain(lambda x: x),
+    "IsInf": is_infinite,
+    "IsNaN": plain(torch.isnan),
     "LeakyRelu": with_parameters(leaky_relu, alpha=0.01),
     "Less": plain(torch.lt),
     "LessOrEqual": plain(torch.le),
