@@ -180,16 +180,17 @@ LISTS: dict[str, Any] = {
 }
 NPY: dict[str, Any] = {
     "type": "object",
-    "title": "Npy",
     "additionalProperties": False,
     "required": ["kind", "base64"],
     "properties": {
-        "kind": {"const": "npy"},
+        "kind": {"type": "string", "const": "npy"},
         "base64": {"type": "string", "description": "A .npy file of numbers, base64-encoded."},
     },
 }
 NUMBERS_SCHEMA: dict[str, Any] = {"anyOf": [LISTS, NPY]}
-ARRAY_SCHEMA: dict[str, Any] = {"anyOf": [LISTS, NPY, TypeAdapter(Dataset).json_schema()]}
+# Objects that stand in many places have no title: generators of clients make one class of each title, once.
+NAMED = {name: part for name, part in TypeAdapter(Dataset).json_schema().items() if name != "title"}
+ARRAY_SCHEMA: dict[str, Any] = {"anyOf": [LISTS, NPY, NAMED]}
 
 
 def parse_numbers(value: Any) -> Array:

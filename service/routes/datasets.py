@@ -28,7 +28,7 @@ NEW_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 ANYWAY = ("worker-died", "unavailable", "insufficient-storage")
 
 
-class Links(Answer):
+class DatasetLinks(Answer):
     """Where to go on from a data set."""
 
     self: str = Field(description="The data set.", examples=["/datasets/wine"])
@@ -48,7 +48,7 @@ class DatasetView(Answer):
     )
     bytes: int = Field(description="What it takes of the disk.", examples=[22_784])
     created_at: str = Field(description="When it was added.", examples=["2026-01-01T12:00:00.000000Z"])
-    links: Links = Field(description="Addresses to go on from here.")
+    links: DatasetLinks = Field(description="Addresses to go on from here.")
 
 
 class DatasetList(Answer):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -69,6 +70,25 @@ def _check(operation: Any, mode: GenerationMode, examples: int) -> None:
 def test_addresses(operations: list[Any]) -> None:
     assert len(operations) > 20
     assert failures(operations, lambda label: not DEEP.fullmatch(label), 4) == {}
+
+
+def test_every_title_is_of_one_object(double: Server) -> None:
+    """A generated client has one class for each title, and leaves out what would be a second."""
+    document = double.client.get("/openapi.json").json()
+    titles = Counter(titles_of_objects(document["components"]["schemas"]))
+    assert {title: count for title, count in titles.items() if count > 1} == {}
+
+
+def titles_of_objects(part: Any) -> Iterator[str]:
+    """The titles of all schemas of objects within this one."""
+    if isinstance(part, dict):
+        if "properties" in part and isinstance(part.get("title"), str):
+            yield part["title"]
+        for inner in part.values():
+            yield from titles_of_objects(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from titles_of_objects(inner)
 
 
 @pytest.mark.verify

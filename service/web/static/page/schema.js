@@ -16,7 +16,7 @@ export function resolved(node, schemas) {
   return { ...rest, ...own, nullable: true };
 }
 
-const isData = (node) => node.anyOf?.some((each) => each.properties?.kind?.const === "npy" && each.title === "Npy")
+const isData = (node) => node.anyOf?.some((each) => each.properties?.kind?.const === "npy")
   && node.anyOf.some((each) => each.title === "Numbers");
 const isUnion = (node) => node.discriminator !== undefined;
 const isListOf = (test) => (node, schemas) => node.type === "array" && test(itemsNode(node, schemas));

@@ -37,7 +37,7 @@ const WAYS = {
   },
   file: { holds: (value) => isObjectOf(value, "npy"), begin: () => ({ kind: "npy", base64: "" }), Edit: Upload },
 };
-const TITLES = { numbers: "Numbers", dataset: "Built-in data set", file: "A file (.npy, .csv)" };
+const TITLES = { numbers: "Numbers", dataset: "A data set by its name", file: "A file (.npy, .csv)" };
 
 export function DataControl({ form, node, pointer, value, named, required }) {
   const way = Object.keys(WAYS).find((each) => WAYS[each].holds(value)) ?? "";
