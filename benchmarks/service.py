@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def main() -> None:
             print(f"start until it can compute: {time.perf_counter() - begin:.1f} s")
             print(f"idle memory: {resident(pid):.0f} MiB")
             print(f"kernel 8 x 8: {requests(client)}")
-            for name, value in (*points(client), *load(client)):
+            for name, value in chain(points(client), load(client)):
                 print(f"{name}: {value}", flush=True)
 
 

@@ -136,17 +136,7 @@ class ProcessExecutor(Executor):
 
     def _call(self, task: Callable[..., Any], request: Any) -> Any:
         with self._pool.lend(self._patience) as worker:
-            begin = time.monotonic()
-            deadline = threading.Timer(self._patience, worker.kill)
-            deadline.start()
-            try:
-                return worker.call(task, request)
-            except WorkerDied:
-                if time.monotonic() - begin >= self._patience:
-                    raise TimeoutError from None
-                raise
-            finally:
-                deadline.cancel()
+            return worker.call(task, request, self._patience)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work."""

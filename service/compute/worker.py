@@ -69,24 +69,27 @@ class Worker:
         self._receive()
         self.idle = True
 
-    def call(self, task: Task, request: Message) -> Message:
+    def call(self, task: Task, request: Message, patience: float | None = None) -> Message:
         """The answer of `task`, a module-level function, to `request`.
 
         Raises:
             TaskFailed: the task raised.
+            TimeoutError: there was no answer for `patience` seconds; the child goes on.
             WorkerDied: the child is gone.
         """
-        (answer,) = self._answers("call", task, request)
+        (answer,) = self._answers("call", task, request, patience)
         return answer
 
     def stream(self, task: Stream, request: Message) -> Iterator[Message]:
         """The answers of a generator function, one by one as they come; raises like `call`."""
         return self._answers("stream", task, request)
 
-    def _answers(self, mode: str, task: Callable[..., Any], request: Message) -> Iterator[Message]:
+    def _answers(
+        self, mode: str, task: Callable[..., Any], request: Message, patience: float | None = None
+    ) -> Iterator[Message]:
         self.idle = False
         self._send(Message({"mode": mode, "task": dotted(task), "body": request.header}, request.arrays))
-        while (reply := self._receive()).header["kind"] == "answer":
+        while (reply := self._receive(patience)).header["kind"] == "answer":
             yield Message(reply.header["body"], reply.arrays)
         self.idle = True
         if reply.header["kind"] == "failed":
@@ -108,11 +111,14 @@ class Worker:
         except OSError:
             raise WorkerDied(self._process.wait()) from None
 
-    def _receive(self) -> Message:
+    def _receive(self, patience: float | None = None) -> Message:
         try:
-            return Message.unpack(self._connection.recv_bytes())
+            data = self._connection.recv_bytes() if self._connection.poll(patience) else None
         except (EOFError, OSError):
             raise WorkerDied(self._process.wait()) from None
+        if data is None:
+            raise TimeoutError
+        return Message.unpack(data)
 
 
 class Launcher:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from email.message import Message
+from functools import partial
 from typing import Any, ClassVar
 
 from fastapi import Request, Response
@@ -16,6 +17,9 @@ from service.errors import ServiceError
 from service.routes.forms import FORM, Files, check_encoded, read_form
 from service.routes.services import services
 from service.routes.strict_json import decode
+from service.runs.datasets import DataSets
+
+SMALL = 8192  # bytes of a body that is read faster than a thread is found for it
 
 
 class JSONRoute(APIRoute):
@@ -37,7 +41,8 @@ class JSONRoute(APIRoute):
             body = await limited(request, request.app.state.settings.max_body_bytes).body()
             parts = services(request)
             # Here, because FastAPI turns what a body's reading raises into its own error.
-            decoded = await run_in_threadpool(lambda: parts.datasets.put_references(_checked(read, body)))
+            prepare = partial(_prepared, parts.datasets, read, body)
+            decoded = prepare() if len(body) < SMALL else await run_in_threadpool(prepare)
             return await handle(DecodedRequest(request.scope, decoded))
 
         return handle_strictly
@@ -74,11 +79,11 @@ def _reader(request: Request, files: Files) -> Callable[[bytes], Any]:
     raise ServiceError("unsupported-media-type", detail)
 
 
-def _checked(read: Callable[[bytes], Any], body: bytes) -> Any:
+def _prepared(datasets: DataSets, read: Callable[[bytes], Any], body: bytes) -> Any:
     decoded = read(body)
     if b"base64" in body or b"\\u" in body:  # in JSON a letter may be written by its number
         check_encoded(decoded)
-    return decoded
+    return datasets.put_references(decoded)
 
 
 def limited(request: Request, limit: int) -> Request:

@@ -48,6 +48,8 @@ JOB_HEADERS = {
 JSON, NPY, NPZ = "application/json", "application/x-npy", "application/x-npz"
 ARROW = arrow.STREAM
 
+SMALL = 1024  # numbers that are written faster than a thread is found for it
+
 EXAMPLE: Any = {
     "summary": "The quadratic network of the notes at infinite width",
     "value": {
@@ -138,6 +140,8 @@ async def kernel(
         job = views.kernel(row)
         return json_response(job, 202, {"Location": job["links"]["self"], **applied})
     answer = await parts.kernels.compute(spec, as_text=media == JSON)
+    if sum(array.size for array in answer.arrays.values()) <= SMALL:
+        return BY_MEDIA[media](answer, parts.settings)
     return await run_in_threadpool(BY_MEDIA[media], answer, parts.settings)
 
 
