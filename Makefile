@@ -10,7 +10,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format verify docs bench containers resolve clean
+.PHONY: help run test lint format verify docs bench image containers resolve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -18,11 +18,12 @@ help: ## list the targets
 run: $(VENV)/installed-run ## install what the service needs and start it
 	$(BIN)/ntk serve
 
-test: $(VENV)/installed-dev ## install everything; lint, types, import contracts, all tests
+test: $(VENV)/installed-dev ## install everything; lint, types, import contracts, all tests, containers
 	@scripts/system_packages.sh
-	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory -j 3 lint resolve image # each waits for something else
 	$(BIN)/pytest -n auto --dist loadgroup tests/ntkengine tests/test_*.py
 	$(BIN)/pytest --ignore tests/ntkengine --ignore-glob 'tests/test_*.py' # kills and browsers: one at a time
+	@$(MAKE) --no-print-directory containers
 
 lint: $(VENV)/installed-dev ## style, types and import contracts
 	$(BIN)/ruff check
@@ -44,6 +45,9 @@ docs: $(VENV)/installed-dev ## the documentation as a site, in docs/_build; a wa
 bench: $(VENV)/installed-run ## what it costs, beside neural-tangents; BENCH="--quick --only dense"
 	@PYTHON=$(PYTHON) scripts/peers.sh || echo "The peers' environment could not be built; measuring ours alone." >&2
 	$(BIN)/python -m benchmarks $(BENCH)
+
+image: $(VENV)/installed-dev
+	@PYTHON=$(BIN)/python TORCH_INDEX_URL=$(TORCH_INDEX_URL) scripts/containers.sh --build
 
 containers: $(VENV)/installed-dev ## build the image, run it and docker-compose.yml, and test both; Debian and root
 	@PYTHON=$(BIN)/python TORCH_INDEX_URL=$(TORCH_INDEX_URL) scripts/containers.sh

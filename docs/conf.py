@@ -14,13 +14,18 @@ project = "ntkengine"
 author = "the ntkengine authors"
 version = release = installed_version("ntkengine")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # the tests run it, and hold it to what is shown
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "ntkengine"
 html_static_path: list[str] = []
+# Links within the site, to files and to headings, are checked by every build; no other is followed.
+linkcheck_ignore = [r"https?://.*"]
+nitpicky = True  # a name that is referred to and documented nowhere is a warning, too
+
 # Written by hand in this project's own style, which is Markdown and not reStructuredText.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"

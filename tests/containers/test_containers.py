@@ -16,7 +16,7 @@ from tests.service.server import eventually
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
 HARDENED = ("--read-only", "--tmpfs=/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-STEPS = 3000
+STEPS = 2000
 
 # Two layers, the middle one quadratic, with uniform weights: theta(x, x) = 1.4902..., exactly.
 QUADRATIC = {

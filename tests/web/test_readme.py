@@ -1,4 +1,6 @@
-"""The README's examples, run as they are written."""
+"""The README's examples and the commands of the documentation, run as they are written."""
+
+from __future__ import annotations
 
 import json
 import os
@@ -6,93 +8,131 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+from tests.service.postgres import Postgres
+from tests.web.command import announced_address, ntk
+
+ROOT = Path(__file__).parents[2]
+README, DOCS = ROOT / "README.md", ROOT / "docs"
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"
-VERDICTS = ("lazy", "rich", "between", "undetermined")
+SHELL = re.compile(
+    r"^```sh\n(?P<code>.*?)^```\n(?:\n^```text\n(?P<shown>.*?)^```\n)?", re.DOTALL | re.MULTILINE
+)
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "```sh" in path.read_text())
+# With servers of their own, or with other checks:
+APART = {"machines", "operate"}
 
 
-def code(heading: str, language: str) -> str:
-    """The code under a heading, block after block."""
-    _, _, section = README.read_text().partition(f"\n## {heading}\n")
-    blocks = re.findall(rf"```{language}\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
-    assert blocks
-    return "\n".join(blocks)
+class Commands(NamedTuple):
+    """A block, and what is said to be printed by it."""
+
+    code: str
+    shown: str
 
 
-def example(heading: str, service: str, directory: Path | None = None) -> str:
-    """What the commands under a heading print, sent to the service of the tests from a directory."""
-    script = code(heading, "sh").replace(DEFAULT_ADDRESS, service)
-    here = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # python3 is the one with the tests
-    run = subprocess.run(
-        ["bash", "-ec", script],
-        check=True,
+def commands(page: Path, heading: str = "") -> list[Commands]:
+    """The commands of a page, or of a section of it."""
+    section = page.read_text()
+    if heading:
+        section = section.partition(f"\n## {heading}\n")[2].split("\n## ")[0]
+    found = [Commands(each["code"], each["shown"] or "") for each in SHELL.finditer(section)]
+    assert found
+    return found
+
+
+def shell(script: str, service: str, directory: Path | None = None) -> str:
+    """What a script prints, sent to the service of the tests from a directory; that it fails is an error."""
+    here = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # python3 and ntk are those of the tests
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script.replace(DEFAULT_ADDRESS, service)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=100,
         cwd=directory,
         env=os.environ | {"PATH": here},
     )
-    return run.stdout
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_a_kernel(service: str) -> None:
-    assert '"ntk":[[' in example("A kernel", service).replace(" ", "")
+    (block,) = commands(README, "A kernel, by curl")
+    answer = json.loads(shell(block.code, service))
+    assert len(answer["kernels"]["ntk"]) == 5
 
 
 @pytest.mark.long
 def test_a_run_watched(service: str) -> None:
-    shown = example("A run, watched", service)
+    (block,) = commands(README, "A run, watched")
+    shown = shell(block.code, service)
     assert shown.count("event: point") > 2
+    assert '"kernel_distance":' in shown.replace(" ", "")
     assert shown.rstrip().split("event: ")[-1].startswith("finished")
 
 
-def test_arrays_and_weights_as_files(service: str, tmp_path: Path) -> None:
-    answer = json.loads(example("Arrays and weights as files", service, tmp_path))
-    kernel = answer["kernels"]["ntk"]
-    assert kernel == [[77.0625, 0.5625], [0.5625, 8.0625]]
-    assert str(kernel) in README.read_text()
-
-
-def printed(heading: str) -> str:
-    """What the Python under a heading prints."""
-    command = [sys.executable, "-c", code(heading, "python")]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+def test_from_python() -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
+    command = [sys.executable, "-W", "error", "-c", program]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=100).stdout
+    assert "[1.4903, 0.1569]" in shown
+    assert "torch.Size([32, 32, 10, 10])" in shown
 
 
 @pytest.mark.long
-def test_is_this_network_lazy(service: str) -> None:
-    assert any(f'"{verdict}"' in example("Is this network lazy?", service) for verdict in VERDICTS)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.stem not in APART], ids=lambda page: page.stem
+)
+def test_commands_of_the_documentation(page: Path, service: str, tmp_path: Path) -> None:
+    """The blocks of a page are one script; what stands under one is among what it prints."""
+    blocks = commands(page)
+    printed = shell("\n".join(block.code for block in blocks), service, tmp_path)
+    assert printed
+    assert all(block.shown in printed for block in blocks)
 
 
-def test_training_in_closed_form() -> None:
-    assert "(3, 1, 1)" in printed("Training in closed form")
+@pytest.mark.long
+def test_operating(service: str, data_dir: Path, tmp_path: Path) -> None:
+    script = "\n".join(block.code for block in commands(DOCS / "how-to" / "operate.md"))
+    for named, here in {
+        "/srv/ntk-restored": tmp_path / "restored",
+        "/srv/ntk": data_dir,
+        "/srv/backups": tmp_path,
+    }.items():
+        script = script.replace(named, str(here))
+    shown = shell(script, service)
+    assert "operator:" in shown
+    assert (tmp_path / "restored" / "ntk.sqlite").is_file()
 
 
-def test_on_tables() -> None:
-    assert printed("On tables") == "True\n"
+@pytest.mark.long
+def test_several_machines(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server and the worker of the page, on a database of the tests; the worker computes."""
+    settings, serve, work = (block.code.strip() for block in commands(DOCS / "how-to" / "machines.md"))
+    for line in settings.splitlines():
+        name, value = line.removeprefix("export ").split("=", 1)
+        monkeypatch.setenv(name, value.replace("/srv/ntk", str(tmp_path)))
+    monkeypatch.setenv("NTK_DATABASE_URL", postgres.database("machines"))
+    flag, *server = serve.replace("--port 8000", "--port 0").split()
+    monkeypatch.setenv(*flag.split("=", 1))
+    with ntk(*server[1:]) as serving:
+        address = announced_address(serving)
+        monkeypatch.delenv(flag.split("=", 1)[0])
+        with ntk(*work.split()[1:]):
+            shown = shell(f"ntk run quadratic_one_neuron --url {DEFAULT_ADDRESS}", address)
+        serving.terminate()
+        serving.wait(20)
+    assert '"finished"' in shown
 
 
-def test_from_other_programs(service: str) -> None:
-    program = code("From other programs", "python").replace(DEFAULT_ADDRESS, service)
-    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
-    assert shown.stdout == b"finished\n"
-
-
-def test_from_python() -> None:
-    assert "[1.4903, 0.1569]" in printed("From Python")
-
-
-def test_layers_and_matrices_larger_than_memory() -> None:
-    assert printed("Layers, and matrices larger than memory").split("\n")[:2] == [
-        "torch.Size([16, 16])",
-        "(2, 16)",
-    ]
-
-
-def test_a_module_of_your_own() -> None:
-    shown = printed("A module of your own")
-    assert "torch.Size([32, 32, 10, 10])" in shown
-    assert "{'0': 'structured', '4': 'structured'}" in shown
+def test_client(service: str) -> None:
+    page = (DOCS / "how-to" / "clients.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    program = program.replace(DEFAULT_ADDRESS, service)
+    shown = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert shown.stdout == "finished\n"
