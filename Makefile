@@ -56,7 +56,7 @@ resolve: $(VENV)/installed-dev ## is there a version of everything for each Pyth
 	@UV=$(BIN)/uv scripts/resolve.sh
 
 clean: ## remove the environment and every cache
-	rm -rf $(VENV) .venv-peers wheels build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf docs/_build docs/jupyter_execute $(VENV) .venv-peers wheels build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch goes first and alone: its index may be another one, and an open range would fetch its largest build.

@@ -23,7 +23,7 @@ def load(path: Path) -> Notebook:
     return nbformat.read(path, as_version=4)
 
 
-def ran(notebook: Notebook, seconds: int = 110) -> Notebook:
+def ran(notebook: Notebook, seconds: int = 280) -> Notebook:
     """A copy, with what its cells give here and now.
 
     Raises:

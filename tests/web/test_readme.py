@@ -109,6 +109,7 @@ def test_operating(service: str, data_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(300)
 def test_several_machines(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server and the worker of the page, on a database of the tests; the worker computes."""
     settings, serve, work = (block.code.strip() for block in commands(DOCS / "how-to" / "machines.md"))
