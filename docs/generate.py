@@ -199,7 +199,8 @@ def comparison() -> Iterator[str]:
 
 def generate() -> None:
     """Write the pages, and draw the figures that are missing."""
-    from ntkengine.figures import draw
+    from ntkengine.figures import catalogue
+    from ntkengine.figures.style import saved
 
     reference = DOCS / "reference"
     (reference / "http.md").write_text("\n".join(http()))
@@ -207,6 +208,7 @@ def generate() -> None:
     (reference / "command-line.md").write_text(commands())
     (DOCS / "comparison.md").write_text("\n".join(comparison()) + "\n")
     figures = DOCS / "images" / "notes"
+    figures.mkdir(exist_ok=True)
     for name in FIGURES:
         if not (figures / f"{name}.svg").exists():
-            list(draw(figures, name))
+            list(saved(catalogue()[name].draw, figures / name))
