@@ -35,8 +35,8 @@ export function Moved({ answer, spec, place }) {
           { label: "the network", x, y: first(answer.moved), color: "--s1" },
           { label: "by the kernel", x, y: first(answer.predicted), color: "--s2", dash: true },
         ]} />
-      <${Chart} title="How much the new point matters" x=${axis} y=${{ label: "Θ(x, new)" }} height=${280}
-        note="The kernel between x and the new point, when it came."
+      <${Chart} title="Weight of the new point" x=${axis} y=${{ label: "Θ(x, new)" }} height=${280}
+        note="The kernel between x and the new point: how much it matters there."
         series=${[{ label: "Θ(x, new)", x, y: order.map((i) => answer.weight[i]), color: "--s3" }]} />
     </section>`;
 }
