@@ -63,17 +63,22 @@ class OnnxKernelSpec:
 
     def file(self) -> bytes:
         """The bytes of the file."""
-        try:
-            return base64.b64decode(self.onnx, validate=True)
-        except binascii.Error as error:
-            raise SpecError(
-                f"this is no base64: {error}", pointer="/onnx", hint="send the file as a part of a form"
-            ) from None
+        return file_of(self.onnx)
 
     def pairs(self) -> int:
         """Pairs of inputs."""
         rows = inputs_shape(self.x1, "/x1")[0]
         return rows * (rows if self.x2 is None else inputs_shape(self.x2, "/x2")[0])
+
+
+def file_of(onnx: str) -> bytes:
+    """The bytes of a file that was sent in base64, in the field `onnx`."""
+    try:
+        return base64.b64decode(onnx, validate=True)
+    except binascii.Error as error:
+        raise SpecError(
+            f"this is no base64: {error}", pointer="/onnx", hint="send the file as a part of a form"
+        ) from None
 
 
 def compute_onnx_kernel(
@@ -92,8 +97,8 @@ def compute_onnx_kernel(
     with located("/onnx"):
         module = load_onnx(spec.file(), trainable=spec.trainable)
         module = (module.double() if spec.dtype == "float64" else module.float()).eval()
-    x1 = _inputs(module, load(spec.x1, "x"), spec.dtype, "/x1")
-    x2 = None if spec.x2 is None else _inputs(module, load(spec.x2, "x"), spec.dtype, "/x2")
+    x1 = inputs_of(module, load(spec.x1, "x"), spec.dtype, "/x1")
+    x2 = None if spec.x2 is None else inputs_of(module, load(spec.x2, "x"), spec.dtype, "/x2")
     plan = empirical_plan(
         module, x1, x2, outputs=spec.outputs, implementation=spec.implementation, budget=max_bytes
     )
@@ -108,7 +113,7 @@ def compute_onnx_kernel(
     return result_of(answer, plan, spec.outputs, spec.dtype, symmetric=spec.x2 is None)
 
 
-def _inputs(module: OnnxModule, array: Array, dtype: str, pointer: str) -> Tensor:
+def inputs_of(module: OnnxModule, array: Array, dtype: str, pointer: str) -> Tensor:
     """An array as the model's input, in its type."""
     import torch
 

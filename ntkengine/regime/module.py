@@ -4,104 +4,36 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ntkengine.errors import SpecError
-from ntkengine.regime.rows import Row, interval, lowest
+from ntkengine.regime.recipe import (
+    FINER,
+    LONGEST,
+    LossFunction,
+    OptimizerFactory,
+    Recipe,
+    linearized,
+    outputs,
+    restored,
+)
+from ntkengine.regime.report import Checkpoint, Step
+from ntkengine.regime.rows import EXPONENTS, Row, interval, lowest
 from ntkengine.regime.sentences import PARTS, percent, reasons
 from ntkengine.regime.thresholds import DEFINITIONS, THRESHOLDS, verdict
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.optim import Optimizer
 
-    OptimizerFactory = Callable[[Iterable[Tensor]], Optimizer]
-    LossFunction = Callable[[Tensor, Tensor], Tensor]
-
-FINER = 8  # times smaller steps, as many more of them: what stands for gradient flow
-LONGEST = 20  # times as many steps may plain descent take to the loss that the optimiser has reached
 MOMENTS = 16  # at which outputs are compared, evenly spaced in the logarithm of steps
+SLOWER = 4  # times smaller are steps that follow those that did not work
+LINEAR_COST = 3.0  # of a step of the linearization, in steps of the module
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a module is trained; each assumption of the theory is restored by one change of it."""
-
-    optimizer: OptimizerFactory
-    loss: LossFunction
-    y: Tensor
-    steps: int
-    batch: int
-    finer: int = 1
-    until: float | None = None  # a loss on all points at which to stop
-
-    def train(
-        self, module: nn.Module, x: Tensor, at: Sequence[int], watched: Tensor, seed: int
-    ) -> list[Tensor]:
-        """Train in place; the outputs on the watched inputs after that many steps."""
-        import torch
-
-        optimizer = self.optimizer(list(module.parameters()))
-        for group in optimizer.param_groups:
-            group["lr"] = group["lr"] / self.finer
-        found = [outputs(module, watched)] if 0 in at else []
-        for step in range(self.steps):
-            rows = torch.from_numpy(chosen(len(x), self.batch, step, seed))
-            for _ in range(self.finer):
-                optimizer.zero_grad()
-                self.loss(module(x[rows]), self.y[rows]).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            if step + 1 in at:
-                found.append(outputs(module, watched))
-            if self.until is not None and self.value(module, x) <= self.until:
-                break
-        return found
-
-    def value(self, module: nn.Module, x: Tensor) -> float:
-        """The loss on all points."""
-        return float(self.loss(outputs(module, x), self.y))
-
-
-def chosen(m: int, size: int, step: int, seed: int) -> np.ndarray:
-    """The points of a step: all of them, or a part of a new order each epoch."""
-    if size >= m:
-        return np.arange(m)
-    epoch, index = divmod(step, -(-m // size))
-    return np.random.default_rng([seed, epoch]).permutation(m)[index * size : (index + 1) * size]
-
-
-def outputs(module: nn.Module, x: Tensor) -> Tensor:
-    """Outputs, without a graph."""
-    import torch
-
-    with torch.no_grad():
-        found: Tensor = module(x)
-    return found.detach().clone()
-
-
-def linearized(module: nn.Module) -> nn.Module:
-    """`f(x; theta_0) + sum_p (theta_p - theta_0p) df/dtheta_p(x; theta_0)`, parameters in the same order."""
-    import torch
-    from torch.func import functional_call, jvp
-
-    class Linearized(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.names = [name for name, _ in module.named_parameters()]
-            self.start = {name: p.detach().clone() for name, p in module.named_parameters()}
-            self.moved = torch.nn.ParameterList(p.detach().clone() for p in module.parameters())
-
-        def forward(self, x: Tensor) -> Tensor:
-            along = {n: p - self.start[n] for n, p in zip(self.names, self.moved, strict=True)}
-            found = jvp(lambda p: functional_call(module, p, (x,)), (self.start,), (along,))
-            total: Tensor = found[0] + found[1]
-            return total
-
-    return Linearized()
+Numbers = dict[str, float]
 
 
 def regime_of_module(
@@ -114,6 +46,7 @@ def regime_of_module(
     steps: int,
     batch_size: int | None = None,
     x_test: Tensor | None = None,
+    y_test: Tensor | None = None,
     seeds: int = 3,
 ) -> Row:
     """The regime of a module of one's own, trained by the optimiser and the loss that are really used.
@@ -138,7 +71,9 @@ def regime_of_module(
         steps: of the optimiser.
         batch_size: points in a step; all by default.
         x_test: inputs (n, ...) on which outputs are compared too.
-        seeds: how many starts; with a module in place of a function, how many orders of its batches.
+        y_test: targets there, for the loss on test points.
+        seeds: how many starts; with a module in place of a function, how many orders of its batches. A module
+            whose steps use all points has one start and one order: there is one, and no interval.
 
     Returns:
         The report as of `regime_report`, for the module's own width alone, with `contribution` in
@@ -154,23 +89,89 @@ def regime_of_module(
     >>> [each["assumption"] for each in report["assumptions"] if not each["holds"]]
     ['gradient_flow']
     """
-    if seeds < 2 or steps < 1:
-        raise SpecError("an interval needs at least 2 seeds and a step", hint="use seeds=3 and some steps")
     recipe = Recipe(optimizer, loss, y, steps, batch_size or len(x))
-    found = [Member(made(module, seed), recipe, x, x_test, seed).numbers() for seed in range(seeds)]
-    numbers = {name: np.array([each[name] for each in found]) for name in found[0]}
-    row = module_row(numbers)
-    row["verdict"] = verdict(row)
-    violated = assumptions(recipe, made(module, 0), len(x), numbers)
-    said = reasons(row, [row], {"kernel_change": None}, None)
-    return {
-        "verdict": row["verdict"],
-        "reasons": [*said, *(in_words(each) for each in violated if not each["holds"])],
-        "thresholds": dict(THRESHOLDS),
-        "definitions": dict(DEFINITIONS),
-        "widths": [row],
-        "assumptions": violated,
-    }
+    *_, last = Trials(module, recipe, x, x_test, y_test, seeds).measured()
+    if last.report is None:
+        raise RuntimeError("a report has an end")
+    return last.report
+
+
+@dataclass(frozen=True)
+class Trials:
+    """A module that is trained from several starts, or in several orders."""
+
+    module: nn.Module | Callable[[], nn.Module]
+    recipe: Recipe
+    x: Tensor
+    x_test: Tensor | None
+    y_test: Tensor | None
+    seeds: int
+
+    @property
+    def alike(self) -> bool:
+        """Whether all starts would be the same."""
+        import torch
+
+        return isinstance(self.module, torch.nn.Module) and self.recipe.batch >= len(self.x)
+
+    @property
+    def count(self) -> int:
+        """How many trainings of the module there are."""
+        return 1 if self.alike else self.seeds
+
+    def measured(self, checkpoint: Checkpoint | None = None) -> Iterator[Step]:
+        """Train, from where a step's checkpoint left off; the last step has the report."""
+        if self.seeds < 2 or self.recipe.steps < 1:
+            raise SpecError(
+                "an interval needs at least 2 seeds and a step", hint="use seeds=3 and some steps"
+            )
+        found = seed_by_seed(checkpoint or {})
+        for seed in range(len(found), self.count):
+            for share, numbers in self.member(seed).measured():
+                found += [] if numbers is None else [numbers]
+                yield Step(min((seed + share) / self.count, 0.99), gathered(found))
+        yield Step(1.0, gathered(found), self.report(found))
+
+    def member(self, seed: int) -> Member:
+        return Member(made(self.module, seed), self.recipe, self.x, self.x_test, self.y_test, seed)
+
+    def report(self, found: list[Numbers]) -> Row:
+        """The report, as JSON has it."""
+        row = module_row(gathered(found * (2 if self.alike else 1))) | {"seeds": len(found)}
+        row["verdict"] = verdict(row)
+        exponents = dict.fromkeys(EXPONENTS)
+        violated = assumptions(self.recipe, made(self.module, 0), len(self.x), gathered(found * 2))
+        one = ["Weights and order of the steps are given, so this is one training, without an interval."]
+        said = [*reasons(row, [row], exponents, None), *(one if self.alike else [])]
+        return {
+            "verdict": row["verdict"],
+            "width": None,
+            "reasons": [*said, *(in_words(each) for each in violated if not each["holds"])],
+            "thresholds": dict(THRESHOLDS),
+            "definitions": dict(DEFINITIONS),
+            "widths": [row],
+            "exponents": exponents,
+            "learning_rate_limit": None,
+            "advice": None,
+            "assumptions": violated,
+        }
+
+
+def gradients(trials: Trials) -> float:
+    """Steps of the optimiser that everything takes, at most."""
+    of_one = 1.0 + LINEAR_COST + FINER + 1.0 + 2 * LONGEST + 1.0
+    return trials.count * trials.recipe.steps * of_one
+
+
+def gathered(found: list[Numbers]) -> Checkpoint:
+    """Numbers by name, an entry a seed."""
+    return {name: np.array([each[name] for each in found]) for name in (found[0] if found else {})}
+
+
+def seed_by_seed(checkpoint: Checkpoint) -> list[Numbers]:
+    """The same, a dict a seed."""
+    count = len(next(iter(checkpoint.values()))) if checkpoint else 0
+    return [{name: float(values[at]) for name, values in checkpoint.items()} for at in range(count)]
 
 
 def made(module: Any, seed: int) -> nn.Module:
@@ -193,42 +194,72 @@ class Member:
     recipe: Recipe
     x: Tensor
     x_test: Tensor | None
+    y_test: Tensor | None
     seed: int
 
-    def numbers(self) -> dict[str, float]:
-        """Everything that is said of it."""
+    def measured(self) -> Iterator[tuple[float, Numbers | None]]:
+        """The share that is done, and with the last everything that is said of it."""
+        real, recipe = copy.deepcopy(self.module), self.recipe
+        at = sorted({0, *np.rint(np.geomspace(1, recipe.steps, MOMENTS)).astype(int).tolist()})
+        path = self._path(real, recipe, at)
+        found, kernel = self._motion(real)
+        changes = restored(recipe, self.module, self.x, kernel, found["loss_end"])
+        costs = {name: each.steps * each.finer / recipe.steps for name, each in changes.items()}
+        done, total = 1.0, 1.0 + LINEAR_COST + sum(costs.values())
+        yield done / total, None
+        line = self._path(linearized(self.module), recipe, at)
+        found |= {f"linearization_{part}": error for part, error in self._apart(path, line).items()}
+        found |= self._errors(network=path[-1], linearized=line[-1])
+        for name, changed in changes.items():
+            done += LINEAR_COST if name == "gradient_flow" else 0.0
+            yield done / total, None
+            ends = [path[0], path[-1]], [path[0], self._end(changed)]
+            found |= {f"{name}:{part}": error for part, error in self._apart(*ends).items()}
+            done += costs[name]
+        yield 1.0, found
+
+    def _end(self, recipe: Recipe) -> Tensor:
+        """Outputs after another training; in smaller steps where these do not come to the loss that they are
+        to reach, since the kernel has grown; not a number where these do not either."""
+        end, value = self._other(recipe)
+        if recipe.until is None or value <= recipe.until:
+            return end
+        slower = replace(recipe, finer=recipe.finer * SLOWER, steps=max(1, recipe.steps // SLOWER))
+        end, value = self._other(slower)
+        return end if value <= recipe.until else end * math.nan
+
+    def _other(self, recipe: Recipe) -> tuple[Tensor, float]:
+        module = copy.deepcopy(self.module)
+        *_, end = self._path(module, recipe, [recipe.steps])
+        return end, recipe.value(module, self.x)
+
+    def _motion(self, real: nn.Module) -> tuple[Numbers, Tensor]:
+        """How far the kernel, the weights and the loss have moved; and the kernel at the start."""
         import torch
 
         from ntkengine.analysis import kernel_distance
         from ntkengine.empirical import empirical_ntk
 
-        real, recipe = copy.deepcopy(self.module), self.recipe
-        at = sorted({0, *np.rint(np.geomspace(1, recipe.steps, MOMENTS)).astype(int).tolist()})
-        path = self._path(real, recipe, at)
-        before = torch.nn.utils.parameters_to_vector(self.module.parameters()).detach()
-        after = torch.nn.utils.parameters_to_vector(real.parameters()).detach()
-        kernels = [empirical_ntk(each, self.x, outputs="full") for each in (real, self.module)]
-        end = recipe.value(real, self.x)
+        before, after = (
+            torch.nn.utils.parameters_to_vector(each.parameters()).detach() for each in (self.module, real)
+        )
+        start, end = (empirical_ntk(each, self.x, outputs="full") for each in (self.module, real))
         found = {
-            "kernel_change": float(kernel_distance(*kernels)),
+            "kernel_change": float(kernel_distance(end, start)),
             "weight_change": float((after - before).norm() / before.norm()),
-            "loss_start": recipe.value(self.module, self.x),
-            "loss_end": end,
+            "loss_start": self.recipe.value(self.module, self.x),
+            "loss_end": self.recipe.value(real, self.x),
         }
-        line = self._path(linearized(self.module), recipe, at)
-        found |= {f"linearization_{part}": error for part, error in self._apart(path, line).items()}
-        for name, changed in restored(recipe, self.module, self.x, kernels[1], end).items():
-            other = self._path(copy.deepcopy(self.module), changed, [0, changed.steps])
-            ends = [path[0], path[-1]], [other[0], other[-1]]
-            found |= {f"{name}:{part}": error for part, error in self._apart(*ends).items()}
-        return found
+        return found, start
 
     def _path(self, module: nn.Module, recipe: Recipe, at: Sequence[int]) -> list[Tensor]:
-        watched = self.x if self.x_test is None else self.x.new_tensor(np.concatenate([self.x, self.x_test]))
+        import torch
+
+        watched = self.x if self.x_test is None else torch.cat([self.x, self.x_test])
         path = recipe.train(module, self.x, at, watched, self.seed)
         return path if len(path) == len(at) else [*path, outputs(module, watched)]
 
-    def _apart(self, path: list[Tensor], other: list[Tensor]) -> dict[str, float]:
+    def _apart(self, path: list[Tensor], other: list[Tensor]) -> Numbers:
         """`max_t |f_t - g_t| / |f_T - f_0|` on training and test points."""
         m = len(self.x)
         parts = {"train": slice(0, m)} | ({} if self.x_test is None else {"test": slice(m, None)})
@@ -238,84 +269,12 @@ class Member:
             for part, rows in parts.items()
         }
 
-
-def restored(recipe: Recipe, module: nn.Module, x: Tensor, kernel: Tensor, end: float) -> dict[str, Recipe]:
-    """Recipes with one assumption of the theory restored, for those that are violated."""
-    found = {"gradient_flow": replace(recipe, finer=FINER)}
-    if recipe.batch < len(x):
-        found["full_batch"] = replace(recipe, batch=len(x))
-    optimizer = recipe.optimizer(list(module.parameters()))
-    if not is_plain(optimizer):
-        found["plain_descent"] = plain(recipe, optimizer, module, x, kernel, end)
-    if not is_squared(recipe, outputs(module, x)):
-        found["squared_loss"] = squared(recipe, outputs(module, x))
-    return found
-
-
-def is_plain(optimizer: Optimizer) -> bool:
-    """Whether an optimiser is gradient descent and nothing else."""
-    import torch
-
-    extras = ("momentum", "weight_decay", "nesterov", "dampening")
-    return isinstance(optimizer, torch.optim.SGD) and not any(
-        group.get(name) for group in optimizer.param_groups for name in extras
-    )
-
-
-def plain(
-    recipe: Recipe, optimizer: Optimizer, module: nn.Module, x: Tensor, kernel: Tensor, end: float
-) -> Recipe:
-    """Gradient descent for the same time; or, of optimisers that have no such time, to the same loss."""
-    import torch
-
-    group, stable = optimizer.param_groups[0], stable_rate(recipe, outputs(module, x), kernel)
-    if isinstance(optimizer, torch.optim.SGD):
-        rate = group["lr"] / (1.0 - group["momentum"])
-        finer = max(1, math.ceil(rate / stable))
-        return replace(recipe, optimizer=lambda p: torch.optim.SGD(p, lr=rate), finer=finer)
-    return replace(
-        recipe, optimizer=lambda p: torch.optim.SGD(p, lr=stable), steps=LONGEST * recipe.steps, until=end
-    )
-
-
-def stable_rate(recipe: Recipe, f: Tensor, kernel: Tensor) -> float:
-    """Half of the largest stable rate of the linearized network, `1 / (l_max(Theta) l_max(d^2 L / df^2))`."""
-    import torch
-
-    from ntkengine.predict.modes import square
-
-    hessian = torch.autograd.functional.hessian(lambda g: recipe.loss(g, recipe.y), f)  # type: ignore[no-untyped-call]
-    curvature = float(torch.linalg.eigvalsh(hessian.reshape(f.numel(), f.numel()))[-1])
-    high = float(torch.linalg.eigvalsh(square(kernel))[-1])
-    return 1.0 / max(high * curvature, 1e-300)
-
-
-def is_squared(recipe: Recipe, f: Tensor) -> bool:
-    """Whether the loss is a multiple of the sum of squares: its gradient in f is, at f and elsewhere."""
-    import torch
-
-    if recipe.y.shape != f.shape or not recipe.y.is_floating_point():
-        return False
-    ratios = []
-    for point in (f, f + 1.0, recipe.y - 2.0):
-        g = point.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(recipe.loss(g, recipe.y), g)
-        error = (g - recipe.y).detach()
-        factor = float((slope * error).sum() / (error**2).sum())
-        if not torch.allclose(slope, factor * error, rtol=1e-4, atol=1e-6 * float(slope.abs().max())):
-            return False
-        ratios.append(factor)
-    return float(np.ptp(ratios)) <= 1e-4 * abs(ratios[0])
-
-
-def squared(recipe: Recipe, f: Tensor) -> Recipe:
-    """The mean of squares in place of the loss, on one-hot targets where they are classes."""
-    import torch
-
-    y = recipe.y
-    if y.shape != f.shape:
-        y = torch.nn.functional.one_hot(y.long().flatten(), f.shape[-1]).reshape(f.shape)
-    return replace(recipe, loss=torch.nn.functional.mse_loss, y=y.to(f.dtype))
+    def _errors(self, **ends: Tensor) -> Numbers:
+        """The loss on the test points, if these have targets."""
+        if self.y_test is None:
+            return {}
+        m, loss = len(self.x), self.recipe.loss
+        return {f"error_{whose}": float(loss(f[m:], self.y_test)) for whose, f in ends.items()}
 
 
 def module_row(numbers: dict[str, np.ndarray]) -> Row:
@@ -331,7 +290,7 @@ def module_row(numbers: dict[str, np.ndarray]) -> Row:
         "weight_change": of["weight_change"],
         "linearization_error": {part: of.get(f"linearization_{part}") for part in PARTS},
         "trained_share": interval(1.0 - numbers["loss_end"] / start) if ended.all() else None,
-        "test_error": {},
+        "test_error": {whose: of.get(f"error_{whose}") for whose in ("network", "linearized", "kernel")},
         "learning_rate_limit": lowest(np.array([np.nan])),
     }
 

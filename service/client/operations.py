@@ -161,9 +161,10 @@ class Operations:
         return (yield from self.job(post("/runs", body, files, **_new_key())))
 
     def submit_regime(self, spec: Any) -> Operation[Job]:
-        """A regime report."""
+        """A regime report; with the field `onnx`, of a network in a file."""
         body, files = encode(spec, *RUN_PLACES)
-        return (yield from self.job(post("/regime", body, files, **_new_key())))
+        path = "/regime/onnx" if "onnx" in body else "/regime"
+        return (yield from self.job(post(path, body, files, **_new_key())))
 
     def status(self, path: str) -> Operation[Job]:
         """A job as it stands; of a run, without what it recorded."""

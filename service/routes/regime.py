@@ -16,7 +16,7 @@ from service.routes.forms import Files, arrays, form_documentation
 from service.routes.jobs import JobId, UsePriority, add_job_routes
 from service.routes.models import Answer, Job, Links
 from service.routes.responses import json_response
-from service.routes.services import UseServices
+from service.routes.services import Services, UseServices
 from service.runs.kinds import REGIME
 from service.runs.manager import Priority
 from service.runs.states import Status
@@ -60,6 +60,18 @@ EXAMPLES: Any = {
 }  # fmt: skip
 IN_FORM = {name: value for name, value in EXAMPLES["width"]["value"].items() if name != "data"}
 
+RepeatKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="Repeating a request with its key returns the job that the first one started.",
+    ),
+]
+CREATED: Any = {
+    202: {"headers": {"Location": {"description": "The report.", "schema": {"type": "string"}}}},
+    **problems(*JSON_OR_FORM, "key-reused"),
+}
 
 REPORT = """The report, null until it is there.
 
@@ -68,7 +80,9 @@ sentences; `widths`: a row for each width, with medians over seeds and bootstrap
 high} of the relative kernel change, `|f - f_lin| / |f_T - f_0|` on train and test, the kernel's velocity,
 its alignment with the targets, CKA, the relative weight change, the share of the loss that was trained
 away, and the test errors of network, linearized network and kernel; `exponents` in the width;
-`learning_rate_limit`; `advice`, which was tried; `assumptions` of the theory."""
+`learning_rate_limit`; `advice`, which was tried; `assumptions` of the theory, and for a network in a file
+what each of those that do not hold contributes: how far restoring it alone moves the outputs, on train and
+test, over how far training moved them."""
 
 
 class RegimeProgress(Answer):
@@ -87,7 +101,10 @@ class RegimeJob(Job):
     request: dict[str, Any] = Field(
         description="What was asked for, without the data.", examples=[{"seeds": 5, "advise": "width"}]
     )
-    width: int = Field(description="The network's own width, of which the verdict is.", examples=[32])
+    width: int | None = Field(
+        description="The network's own width, of which the verdict is; null for a network in a file.",
+        examples=[32],
+    )
     widths: list[int] = Field(description="All widths that are compared.", examples=[[32, 64, 128]])
     plan: dict[str, Any] = Field(
         description="What it was estimated to cost.", examples=[{"cases": 3, "flops": 1e11, "bytes": 1e7}]
@@ -129,26 +146,24 @@ def view(row: Row) -> dict[str, Any]:
     status_code=202,
     summary="Ask whether a network is in the kernel regime",
     response_model=RegimeJob,
-    responses={
-        202: {"headers": {"Location": {"description": "The report.", "schema": {"type": "string"}}}},
-        **problems(*JSON_OR_FORM, "key-reused"),
-    },
+    responses=CREATED,
     openapi_extra=form_documentation(RegimeRoute.files, IN_FORM),
 )
 def create(
     body: Annotated[RegimeSpec, Body(openapi_examples=EXAMPLES)],
     parts: UseServices,
-    idempotency_key: Annotated[
-        str | None,
-        Header(min_length=1, max_length=255,
-               description="Repeating a request with its key returns the job that the first one started."),
-    ] = None,
+    idempotency_key: RepeatKey = None,
     priority: UsePriority = Priority.NORMAL,
-) -> Response:  # fmt: skip
+) -> Response:
     """Queue a report: several seeds of each width are trained, beside each its linearized network and the
     closed form of its kernel; the answer is a verdict with its reasons.
     """
-    job = view(parts.jobs[REGIME.name].submit(body, key=idempotency_key, priority=priority))
+    return queued(parts, body, idempotency_key, priority)
+
+
+def queued(parts: Services, spec: Any, key: str | None, priority: Priority) -> Response:
+    """The answer that a report is queued."""
+    job = view(parts.jobs[REGIME.name].submit(spec, key=key, priority=priority))
     return json_response(job, 202, {"Location": job["links"]["self"]})
 
 

@@ -13,7 +13,7 @@ from ntkengine.kernels import KernelSpec
 from ntkengine.model import Model
 from ntkengine.onnx_kernels import OnnxKernelSpec
 from ntkengine.predict import PredictSpec
-from ntkengine.regime import RegimeSpec
+from ntkengine.regime import OnnxRegimeSpec, RegimeSpec
 from ntkengine.spec import to_jsonable
 from service.settings import Settings
 
@@ -117,6 +117,15 @@ def check_regime(spec: RegimeSpec, settings: Settings) -> None:
     plan = spec.plan()
     _check("", "flops", plan["flops"], settings.max_job_flops)
     _check("", "bytes", plan["bytes"], settings.max_bytes)
+
+
+def check_onnx_regime(spec: OnnxRegimeSpec, settings: Settings) -> None:
+    """Refuse more points than a kernel may have here; what they cost is known once the file is read.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    _check("/data/x", "points", shape_of(spec.data.x, "x")[0], settings.max_points)
 
 
 def least_numbers(spec: KernelSpec) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ntkengine.regime import RegimeSpec, regime_report
+from ntkengine.regime import OnnxRegimeSpec, RegimeSpec, Step, onnx_regime_report, regime_report
 from ntkengine.spec import from_jsonable
 from service.encoding import Message
 from service.store.files import JobFiles
@@ -24,11 +24,8 @@ def report(request: Message) -> Iterator[Message]:
     job = request.header
     torch.set_num_threads(job["facts"]["threads"])
     files = JobFiles(Path(job["directory"]))
-    spec = from_jsonable(RegimeSpec, job["spec"])
-    checkpoint: dict[str, np.ndarray] | None = (
-        files.load_checkpoint(job["checkpoint"]) if job["checkpoint"] else None
-    )
-    for step in regime_report(spec, checkpoint, segment_seconds=job["segment_seconds"]):
+    checkpoint = files.load_checkpoint(job["checkpoint"]) if job["checkpoint"] else None
+    for step in steps(job, checkpoint):
         told: dict[str, Any] = {
             "points": [],
             "checkpoint": files.save_checkpoint(step.checkpoint) if step.checkpoint else None,
@@ -37,3 +34,13 @@ def report(request: Message) -> Iterator[Message]:
             "detail": {},
         }
         yield Message(told if step.report is None else {**told, "result": step.report})
+
+
+def steps(job: Mapping[str, Any], checkpoint: dict[str, np.ndarray] | None) -> Iterator[Step]:
+    """The report on a network of a spec, or of a file."""
+    if "onnx" in job["spec"]:
+        return onnx_regime_report(
+            from_jsonable(OnnxRegimeSpec, job["spec"]), checkpoint, **job["facts"]["limits"]
+        )
+    spec = from_jsonable(RegimeSpec, job["spec"])
+    return regime_report(spec, checkpoint, segment_seconds=job["segment_seconds"])

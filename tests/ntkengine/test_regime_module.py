@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ntkengine.regime import regime_of_module
-from ntkengine.regime.module import Recipe, linearized
+from ntkengine.regime.recipe import Recipe, linearized
 from tests.compare import assert_close
 
 X = torch.linspace(-1.0, 1.0, 6, dtype=torch.float64)[:, None]

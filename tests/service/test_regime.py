@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ntkengine.regime import RegimeSpec
 from ntkengine.spec import from_jsonable
+from service.routes.onnx_regime import EXAMPLE
 from tests.service.examples import changed
 from tests.service.problems import check_problem
 from tests.service.server import Server, eventually
@@ -114,3 +119,49 @@ def test_too_much_is_refused_with_the_estimate(engine: Server, pointer: str, val
     problem = engine.client.post("/regime", json=body)
     assert problem.status_code == 422
     assert {"estimate", "limit"} <= set(problem.json())
+
+
+def test_a_network_in_a_file_under_its_own_optimiser(engine: Server) -> None:
+    """As a form: the file, an array beside it, and the optimiser that is really used."""
+    array = io.BytesIO()
+    np.save(array, np.array([[1.0], [-0.5]]))
+    request = {key: value for key, value in EXAMPLE["value"].items() if key not in {"onnx", "data"}}
+    request["data"] = {"y": EXAMPLE["value"]["data"]["y"]}
+    answer = engine.client.post(
+        "/regime/onnx",
+        data={"request": json.dumps(request)},
+        files={"onnx": base64.b64decode(EXAMPLE["value"]["onnx"]), "x": array.getvalue()},
+    )
+    assert answer.status_code == 202, answer.text
+    place = answer.headers["Location"]
+    job = eventually(lambda: ended(engine.client.get(place).json()))
+    assert job["status"] == "succeeded", job["error"]
+    assert job["width"] is None
+    assert "onnx" not in job["request"]
+    report = job["result"]
+    assert report["verdict"] == "rich"  # one neuron
+    violated = {each["assumption"] for each in report["assumptions"] if not each["holds"]}
+    assert violated == {"gradient_flow", "full_batch", "plain_descent"}
+    assert any("the optimiser is Adam" in reason for reason in report["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "at"),
+    [
+        ("onnx", "@@@@", "/onnx"),
+        ("optimizer", {"kind": "lion"}, "/optimizer"),
+        ("optimizer", {"kind": "adam", "momentum": 0.9}, "/optimizer/momentum"),
+        ("data", {"x": [[1.0]], "y": [[1.0], [2.0]]}, "/data/y"),
+        ("steps", 0, "/steps"),
+    ],
+)
+def test_a_file_is_refused_with_the_field(engine: Server, field: str, value: Any, at: str) -> None:
+    answer = engine.client.post("/regime/onnx", json=EXAMPLE["value"] | {field: value})
+    assert check_problem(answer, 422)["errors"][0]["pointer"].startswith(at)
+
+
+def test_what_is_wrong_in_a_file_is_told_by_the_job(engine: Server) -> None:
+    answer = engine.client.post("/regime/onnx", json=EXAMPLE["value"] | {"onnx": "AAAA"})
+    job = eventually(lambda: ended(engine.client.get(answer.headers["Location"]).json()))
+    assert job["status"] == "failed"
+    assert "ONNX" in job["error"]["detail"]
