@@ -31,7 +31,7 @@ export function Report({ report, id }) {
         <p><span class=${`badge ${report.verdict}`}>${report.verdict}</span></p>
         <h1>${headline}</h1>
         <p class="lead">${meaning}</p>
-        <p class="quiet">Width ${own.width}, ${own.seeds} seeds.</p>
+        <p class="quiet">${own.width === null ? "A network of your own" : `Width ${own.width}`}, ${own.seeds} seeds.</p>
       </header>
       <${Evidence} own=${own} thresholds=${report.thresholds} />
       <section class="card" aria-label="Why">
