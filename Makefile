@@ -42,9 +42,10 @@ verify: $(VENV)/installed-dev ## every claimed number, measured; then the long f
 docs: $(VENV)/installed-dev ## the documentation as a site, in docs/_build; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
-bench: $(VENV)/installed-run ## what it costs, beside neural-tangents; BENCH="--quick --only dense"
+bench: $(VENV)/installed-run ## what it costs, beside neural-tangents, and what the service does; BENCH="--quick --only dense"
 	@PYTHON=$(PYTHON) scripts/peers.sh || echo "The peers' environment could not be built; measuring ours alone." >&2
 	$(BIN)/python -m benchmarks $(BENCH)
+	$(BIN)/python -m benchmarks.service
 
 image: $(VENV)/installed-dev
 	@PYTHON=$(BIN)/python TORCH_INDEX_URL=$(TORCH_INDEX_URL) scripts/containers.sh --build
