@@ -112,12 +112,27 @@ class Transposed(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, cell: Callable[..., nn.Module]) -> None:
+    def __init__(self, cell: Callable[..., nn.Module], width: int = 4) -> None:
         super().__init__()
-        self.cell, self.out = cell(3, 4, batch_first=True), nn.Linear(4, 2)
+        self.cell, self.out = cell(3, 4, batch_first=True), nn.Linear(width, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.out(self.cell(x)[0][:, -1])
+        return result
+
+
+class Stepped(nn.Module):
+    """A cell, called once a step."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell, self.out = cell, nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = None
+        for step in range(x.shape[1]):
+            state = self.cell(x[:, step], state)
+        result: Tensor = self.out(state[0] if isinstance(state, tuple) else state)
         return result
 
 
@@ -143,8 +158,8 @@ class Logits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.model(x).logits
+    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
+        result: Tensor = self.model(*x, **named).logits
         return result
 
 
@@ -157,6 +172,19 @@ def bert() -> nn.Module:
 def gpt2() -> nn.Module:
     config = transformers.GPT2Config(vocab_size=7, n_embd=8, n_layer=2, n_head=2, n_positions=8)
     return Logits(transformers.GPT2LMHeadModel(config)).eval()
+
+
+def vit() -> nn.Module:
+    config = transformers.ViTConfig(image_size=4, patch_size=2, num_channels=1, hidden_size=8,
+                                    num_hidden_layers=1, num_attention_heads=2,
+                                    intermediate_size=12)  # fmt: skip
+    return Logits(transformers.ViTForImageClassification(config)).eval()
+
+
+def masked_tokens(n: int) -> dict[str, Tensor]:
+    """Of different lengths, by name."""
+    mask = torch.arange(4) < torch.arange(2, 2 + n)[:, None]
+    return {"input_ids": tokens(4, 11)(n), "attention_mask": mask.long()}
 
 
 chain = nn.Sequential
@@ -248,10 +276,19 @@ ARCHITECTURES: dict[str, Case] = {
     "torch's encoder": (encoder, rows(5, 3)),
     "gru": (lambda: Recurrent(nn.GRU), rows(4, 3)),
     "lstm": (lambda: Recurrent(nn.LSTM), rows(4, 3)),
+    "rnn, two layers, both ways": (
+        lambda: Recurrent(lambda *a, **k: nn.RNN(*a, num_layers=2, bidirectional=True, **k), 8),
+        rows(4, 3),
+    ),
+    "rnn cell": (lambda: Stepped(nn.RNNCell(3, 4)), rows(3, 3)),
+    "gru cell": (lambda: Stepped(nn.GRUCell(3, 4)), rows(3, 3)),
+    "lstm cell": (lambda: Stepped(nn.LSTMCell(3, 4)), rows(3, 3)),
     "unrolled": (Unrolled, rows(4, 3)),
     "rows on the second axis": (Transposed, rows(5, 3)),
     "as many steps as rows": (Transposed, rows(2, 3)),
     "bert": (bert, tokens(4, 11)),
+    "bert, masked, by name": (bert, masked_tokens),
+    "vit": (vit, rows(1, 4, 4)),
     "gpt2": (gpt2, tokens(3, 7)),
     "spatial outputs": (lambda: nn.Sequential(nn.Conv1d(2, 3, 2), nn.Tanh(), nn.Conv1d(3, 2, 2)), rows(2, 4)),
 }
@@ -271,9 +308,15 @@ FALLBACKS: dict[str, set[str]] = {
     "rows on the second axis": {"inner"},
     "as many steps as rows": {"inner"},
     "bert": {"model.bert.embeddings.position_embeddings"},  # which it calls with one row for all
+    "bert, masked, by name": {"model.bert.embeddings.position_embeddings"},
+    "vit": {"model.vit.embeddings"},  # tensors of its own, added to all rows
     "gpt2": {"model.transformer.wte", "model.transformer.wpe"},  # tied; one row for all
     "gru": {"cell"},
     "lstm": {"cell"},
+    "rnn, two layers, both ways": {"cell"},
+    "rnn cell": {"cell"},
+    "gru cell": {"cell"},
+    "lstm cell": {"cell"},
 }
 
 

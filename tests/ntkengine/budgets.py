@@ -1,6 +1,6 @@
 """Kernels of random specs under random budgets, and the memory that each took.
 
-python -m tests.ntkengine.budgets FIRST_SEED COUNT
+python -m tests.ntkengine.budgets SEED ...
 
 Prints a line of JSON for each seed. Every kernel is computed in a child forked from a process that has loaded
 torch and computed nothing, so that no memory of another one is used again.
@@ -12,9 +12,10 @@ import json
 import os
 import random
 import sys
+import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from ntkengine.spec import from_jsonable
 from tests.cases import LAYER_KINDS
 
 MIB = 1024**2
-BLOCKS = 100  # at most, so that a kernel takes seconds
+BLOCKS = 40  # at most, so that a kernel takes seconds
 
 
 def dense_net(rng: random.Random) -> tuple[tuple[int, ...], list[Any]]:
@@ -67,15 +68,26 @@ class Request:
     x1: Tensor
     x2: Tensor | None
     call: Callable[[Tensor, Tensor | None, int], object]
-    blocks: Callable[[int], int]  # how many a budget allows
+    count: Callable[[Tensor, Tensor | None, int], int]  # of the blocks that a budget allows
 
     def least(self) -> int:
         """What it is refused below."""
         try:
-            self.blocks(1)
+            self.count(self.x1, self.x2, 1)
         except ResourceError as refused:
             return int(refused.estimate["bytes"])
         raise AssertionError("a byte was enough")
+
+    def first(self, rows: int) -> Request:
+        """The same for some of the inputs."""
+        return replace(self, x1=self.x1[:rows], x2=None if self.x2 is None else self.x2[:rows])
+
+    def within(self, budget: int) -> Request:
+        """The same for as many inputs as take few blocks."""
+        few = self
+        while few.count(few.x1, few.x2, budget) > BLOCKS:
+            few = few.first(len(few.x1) * 2 // 3)
+        return few
 
 
 def request(rng: random.Random) -> Request:
@@ -85,32 +97,39 @@ def request(rng: random.Random) -> Request:
     n1, n2 = rng.randint(2, most), rng.choice([None, rng.randint(1, most)])
     x1, x2 = inputs(n1, shape, dtype), None if n2 is None else inputs(n2, shape, dtype)
     model = from_jsonable(Model, {"layers": layers})
-    words = f"{[layer['kind'] for layer in layers]} on {shape}, {n1} x {n2}, {dtype}"
-    if rng.random() < 0.35:
-        plan = Work.of(model, x1, x2, "limit", ("nngp", "ntk")).plan
-        return Request(
-            f"infinite {words}",
-            x1,
-            x2,
-            lambda x1, x2, budget: infinite_kernel(model, x1, x2, budget=budget),
-            lambda budget: plan(budget).count,
-        )
+    words = f"{[layer['kind'] for layer in layers]} on {shape}, {dtype}"
+    kind = infinite(model) if rng.random() < 0.35 else empirical(model, shape, dtype, rng)
+    return Request(f"{kind[0]} {words}", x1, x2, *kind[1:])
+
+
+Kind = tuple[str, Callable[[Tensor, Tensor | None, int], object], Callable[[Tensor, Tensor | None, int], int]]
+
+
+def infinite(model: Model) -> Kind:
+    """Both kernels of the limit."""
+    return (
+        "infinite",
+        lambda x1, x2, budget: infinite_kernel(model, x1, x2, budget=budget),
+        lambda x1, x2, budget: Work.of(model, x1, x2, "limit", ("nngp", "ntk")).plan(budget).count,
+    )
+
+
+def empirical(model: Model, shape: tuple[int, ...], dtype: torch.dtype, rng: random.Random) -> Kind:
+    """The NTK of a network in some form by some implementation."""
     network = model.network(shape, seed=0, dtype=dtype)
     how: dict[str, Any] = {
         "outputs": rng.choice(["full", "trace", "mean", "diagonal"]),
         "implementation": rng.choice(["auto", "auto", "structured_derivatives", "jacobian_contraction"]),
     }
 
-    def blocks(budget: int) -> int:
+    def count(x1: Tensor, x2: Tensor | None, budget: int) -> int:
         chunk = empirical_plan(network, x1, x2, budget=budget, **how).chunk
-        return -(-n1 // chunk) * -(-(n2 or n1) // chunk)
+        return -(-len(x1) // chunk) * -(-len(x1 if x2 is None else x2) // chunk)
 
-    return Request(
-        f"empirical {how} {words}",
-        x1,
-        x2,
+    return (
+        f"empirical {how}",
         lambda x1, x2, budget: empirical_ntk(network, x1, x2, budget=budget, **how),
-        blocks,
+        count,
     )
 
 
@@ -124,14 +143,16 @@ def measured(seed: int) -> dict[str, Any]:
     asked = request(rng)
     least = asked.least()
     budget = int(least * rng.choice([1.0, 1.1, 2.0])) + rng.choice([0, 0, rng.randint(0, 100 * MIB)])
-    while asked.blocks(budget) > BLOCKS:
-        budget = int(1.3 * budget)
-    asked.call(asked.x1[:2], None if asked.x2 is None else asked.x2[:2], 2**31)  # loads what is loaded once
+    asked = asked.within(budget)
+    two = asked.first(2)
+    two.call(two.x1, two.x2, 2**31)  # loads what is loaded once
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
-    before = resident("VmRSS")
+    before, start = resident("VmRSS"), time.perf_counter()
     asked.call(asked.x1, asked.x2, budget)
     peak = resident("VmHWM") - before
-    return {"seed": seed, "request": asked.words, "least": least, "budget": budget, "peak": peak}
+    words = f"{asked.words}, {len(asked.x1)} x {None if asked.x2 is None else len(asked.x2)}"
+    seconds = round(time.perf_counter() - start, 2)
+    return {"seed": seed, "request": words, "budget": budget, "peak": peak, "seconds": seconds}
 
 
 def resident(field: str) -> int:
@@ -155,5 +176,5 @@ def in_a_child(seed: int) -> None:
 
 
 if __name__ == "__main__":
-    for each in range(int(sys.argv[1]), int(sys.argv[1]) + int(sys.argv[2])):
-        in_a_child(each)
+    for each in sys.argv[1:]:
+        in_a_child(int(each))
