@@ -15,6 +15,8 @@ import pytest
 from tests.service.postgres import Postgres
 from tests.web.command import announced_address, ntk
 
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).parents[2]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 DEFAULT_ADDRESS = "http://127.0.0.1:8000"
@@ -51,7 +53,7 @@ def shell(script: str, service: str, directory: Path | None = None) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         cwd=directory,
         env=os.environ | {"PATH": here},
     )
@@ -109,7 +111,6 @@ def test_operating(service: str, data_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_several_machines(postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server and the worker of the page, on a database of the tests; the worker computes."""
     settings, serve, work = (block.code.strip() for block in commands(DOCS / "how-to" / "machines.md"))
