@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,15 @@ def ntk(*arguments: str, given: Any = None, status: int = 0) -> subprocess.Compl
     assert ended.returncode == status, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
     return ended
+
+
+@pytest.mark.verify  # it tries for some ten seconds
+def test_watching_at_an_address_where_nobody_answers_ends_and_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    said = ntk("watch", "A" * 22, "--url", f"http://127.0.0.1:{port}", status=1).stderr
+    assert "does not answer" in said
+    assert "ntk serve" in said
 
 
 def test_a_patch_may_change_entries_of_lists() -> None:

@@ -9,7 +9,7 @@ import { ListControl } from "./compose_lists.js";
 // Shown at once; what else has a default is folded away.
 const MAIN = new Set([
   "width", "W_std", "b_std", "learning_rate", "loss", "x_test", "y_test", "get", "seed",
-  "Model.parameterization", "Model.layers", "Dataset.split", "Dataset.limit",
+  "split", "limit", "Model.parameterization", "Model.layers",
 ]);
 const isMain = (node, field) => field.required || MAIN.has(field.name) || MAIN.has(`${node.title}.${field.name}`);
 
