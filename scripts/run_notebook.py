@@ -20,7 +20,7 @@ Notebook = Any  # nbformat has no types
 
 def load(path: Path) -> Notebook:
     """The notebook of a file."""
-    return nbformat.read(path, as_version=4)
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def ran(notebook: Notebook, seconds: int = 280) -> Notebook:
@@ -52,4 +52,4 @@ def drawn(notebook: Notebook) -> list[int]:
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        nbformat.write(ran(load(Path(name))), name)
+        nbformat.write(ran(load(Path(name))), name)  # type: ignore[no-untyped-call]
