@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # Where pip finds torch alone, for a build with or without CUDA; empty: where pip finds everything else.
 TORCH_INDEX_URL ?=
+# How often `make faults` injects each fault.
+ROUNDS ?= 50
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +12,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format verify docs bench image containers resolve clean
+.PHONY: help run test lint format verify faults docs bench image containers resolve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +40,10 @@ format: $(VENV)/installed-dev ## rewrite the sources in the house's style
 verify: $(VENV)/installed-dev ## every claimed number, measured; then the long forms of the tests
 	$(BIN)/ntk verify
 	$(BIN)/pytest -m verify --timeout 3600
+
+faults: $(VENV)/installed-dev ## inject every fault many times, on both databases; print what was lost. ROUNDS=50
+	@scripts/system_packages.sh
+	NTK_FAULT_ROUNDS=$(ROUNDS) $(BIN)/pytest -m faults --timeout 3600 tests/faults tests/service
 
 docs: $(VENV)/installed-dev ## the documentation as a site, in docs/_build; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

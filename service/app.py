@@ -83,6 +83,8 @@ from service.web.headers import StrictHeaders
 VERSION = importlib.metadata.version("ntkengine")
 LEAST_FREE_BYTES = 100 * 2**20
 EXPIRY_SECONDS = 3600.0
+# What a request has stored and, as the database or the disk failed just then, not queued.
+RECOVERY_SECONDS = 30.0
 
 DESCRIPTION = """Neural tangent kernels, finite and infinite, and real training to compare them with.
 
@@ -208,7 +210,7 @@ class Parts:
         job = supervisor if tracing is None else tracing.of_jobs(supervisor)
         self._queue = DurableQueue(url, job, takes, name, settings.database_connections)
         self._backend = Backend(store, files, self._queue, self._processes, self.notifier, settings)
-        self._chores: list[Chore] = []
+        self._chores = [Chore(self._backend.recover, RECOVERY_SECONDS)]
         self._neighbours: Neighbours | None = None
         if several:
             known, lease = ProcessStore(self._engine), settings.lease_seconds
@@ -232,7 +234,6 @@ class Parts:
         self._pool.start()
         self._queue.start()
         self.notifier.start(self._processes.kill)
-        self._backend.recover()
         for chore in self._chores:
             chore.start()
         return Services(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import importlib
 import logging
-import os
 import resource
 import signal
 import sys
@@ -18,15 +17,14 @@ from typing import Any
 from ntkengine.errors import EngineError
 from service.encoding import Message
 
-PR_SET_PDEATHSIG = 1
 FIRST_TO_GO = "500"  # of -1000 to 1000: where the whole machine has no memory left, before the server
 TORCH_HAS_NO_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "std::bad_alloc")
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int, parent: int, warm: str, memory: int) -> None:
-    """Call the function named `warm`, then answer what comes over the socket; die with `parent`."""
-    _die_with_parent(parent)
+def main(descriptor: int, warm: str, memory: int) -> None:
+    """Call the function named `warm`, then answer what comes over the socket."""
     _limit_memory(memory)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     connection = Connection(descriptor)
@@ -40,13 +38,6 @@ def _serve(connection: Connection) -> None:
     while True:
         for reply in _replies(connection.recv_bytes()):
             connection.send_bytes(reply.pack())
-
-
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":  # elsewhere a child ends when it next reads from, or writes to, its parent
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)
 
 
 def _limit_memory(most: int) -> None:
@@ -63,13 +54,20 @@ def _replies(data: bytes) -> Iterator[Message]:
     except EngineError as error:
         yield _failed(error.category, str(error), **vars(error))
     except Exception as error:
-        if _is_out_of_memory(error):
-            yield _failed("too_costly", "The computation needed more memory than one may have here.")
-            return
-        logger.exception("a task failed unexpectedly")
-        yield _failed("internal", f"The computation failed: {type(error).__name__}.")
+        limit = _limit_reached(error)
+        if limit is None:
+            logger.exception("a task failed unexpectedly")
+        yield limit or _failed("internal", f"The computation failed: {type(error).__name__}.")
     else:
         yield Message({"kind": "done"})
+
+
+def _limit_reached(error: Exception) -> Message | None:
+    if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+        return _failed("insufficient_storage", "The disk has no room left.")
+    if _is_out_of_memory(error):
+        return _failed("too_costly", "The computation needed more memory than one may have here.")
+    return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -91,7 +89,3 @@ def _find(dotted: str) -> Callable[..., Any]:
     module, _, name = dotted.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -140,9 +140,9 @@ class Launcher:
         ours, theirs = socket.socketpair()
         with theirs:
             path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-            arguments = [str(theirs.fileno()), str(os.getpid()), self._warm, str(self._memory)]
+            arguments = [str(os.getpid()), str(theirs.fileno()), self._warm, str(self._memory)]
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "service.compute.child", *arguments],
+                [sys.executable, "-P", "-m", "service.compute.start", *arguments],
                 env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ The store of tiles in the job's directory is its own checkpoint: a tile that is 
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ntkengine.errors import Cancelled, NumericalError
+from ntkengine.errors import Cancelled, NumericalError, ResourceError
 from ntkengine.gram import HasWriterError, StoredGram, TilePlan, gram_to_store
 from ntkengine.kernels import KernelSpec
 from ntkengine.spec import from_jsonable
@@ -88,6 +89,10 @@ def segments(tiling: Tiling, files: JobFiles, seconds: float) -> Iterator[int]:
                     cancelled=lambda deadline=deadline: time.monotonic() >= deadline,  # type: ignore[misc]
                 )
                 done = tiling.plan.count
+        except ResourceError as error:
+            if "disk_bytes" in error.limit:  # others have taken what there was when the job was accepted
+                raise OSError(errno.ENOSPC, str(error)) from error
+            raise
         except HasWriterError:  # of a worker that was taken for lost: what it still computes is as good
             time.sleep(seconds)
             done = done_before(files, tiling.plan)

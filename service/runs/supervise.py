@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 KEPT_CHECKPOINTS = 2
 PLACE = ("step", "time")
 RETRY_SECONDS = 0.5
+NO_ROOM = "insufficient_storage"
+ROOM_SECONDS = 2.0
 
 
 class Overtaken(Exception):
@@ -100,8 +102,9 @@ class Supervisor:
         turn = Turn(job_id, number)
         try:
             self._begin(turn)
+            limit = TimeLimit(self._policy.job_seconds, self._get(job_id)["started_at"])
             while self._get(job_id)["status"] == Status.RUNNING:
-                self._attempt(turn)
+                self._attempt(turn, limit)
         except (Overtaken, *TRANSIENT):
             raise
         except Exception:
@@ -116,8 +119,7 @@ class Supervisor:
             changes = {"status": Status.RUNNING, "started_at": now()}
             self._enter(turn, Status.RUNNING, changes, Started(**json.loads(job["facts"])))
 
-    def _attempt(self, turn: Turn) -> None:
-        limit = TimeLimit(self._policy.job_seconds, self._get(turn.job_id)["started_at"])
+    def _attempt(self, turn: Turn, limit: TimeLimit) -> None:
         try:
             with self._processes.process(turn.job_id) as worker, limit.on(worker):
                 self._drive(turn, worker)
@@ -130,6 +132,10 @@ class Supervisor:
             else:
                 self._crashed(turn, str(death))
         except TaskFailed as failure:
+            if failure.parts["category"] == NO_ROOM:
+                logger.warning("job %s waits for room on the disk", turn.job_id)
+                self._processes.pause(ROOM_SECONDS)
+                return
             known = from_parts(failure.parts)
             where = known.offences[0].pointer if known.offences else None
             error = JobError(category=known.kind, detail=known.detail, pointer=where, hint=known.hint)
@@ -258,12 +264,15 @@ class TimeLeft:
 
 
 class TimeLimit:
-    """The most wall time that a job may take, from its start on, waiting for crashed machines included."""
+    """The most wall time that a job may take, from its start on, waiting for crashed machines included.
+
+    The clock is read once, for what was before; a later jump of it is none of the job's time.
+    """
 
     def __init__(self, seconds: float | None, started_at: str) -> None:
         self.seconds = math.inf if seconds is None else seconds
         self.reached = False
-        self._left = max(0.0, self.seconds - seconds_since(started_at))
+        self._end = time.monotonic() + self.seconds - max(0.0, seconds_since(started_at))
 
     @contextmanager
     def on(self, worker: Worker) -> Iterator[None]:
@@ -273,10 +282,10 @@ class TimeLimit:
             self.reached = True
             worker.kill()
 
-        if self._left == math.inf:
+        if self._end == math.inf:
             yield
             return
-        timer = threading.Timer(self._left, end)
+        timer = threading.Timer(max(0.0, self._end - time.monotonic()), end)
         timer.daemon = True
         timer.start()
         try:

@@ -3,7 +3,8 @@
 Files are written whole, never changed, and there before the database refers to them. Only checkpoints ever
 go, when newer ones have come: so the files are taken before and after the database, and all again while a
 checkpoint is missed that it refers to. Should it be missed to the last, its job begins again, with the same
-points, for training is deterministic.
+points, for training is deterministic. The record of a large kernel's tiles alone is written in place: it is
+copied, once, and the tiles that it knows are there by the second taking of the files.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+
+from ntkengine.gram.store import RECORD
 
 DATABASE = "ntk.sqlite"
 PARTIAL = ".partial"
@@ -29,8 +32,8 @@ class NotCopied(Exception):
 def backup(data: Path, database: Path, destination: Path) -> None:
     """Make `destination`, a copy of the database and of all files under `data`.
 
-    Files on the same file system are links: nobody changes them, and they stay when the service removes its
-    own.
+    Files on the same file system are links, but for those that are written in place: nobody changes the
+    others, and they stay when the service removes its own.
 
     Raises:
         NotCopied: there is nothing to copy, or `destination` exists.
@@ -103,6 +106,9 @@ def _place(path: Path, target: Path, put: Callable[[Path, Path], object]) -> Non
 
 
 def _link(path: Path, target: Path) -> None:
+    if path.name == RECORD:
+        shutil.copy2(path, target)
+        return
     try:
         os.link(path, target)
     except FileNotFoundError:

@@ -25,11 +25,15 @@ def write_durably(path: Path, data: bytes) -> None:
     """Write `data` so that after a crash or power loss `path` holds all of it or does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:  # on a full disk, half a file is in the way of all others
+        partial.unlink(missing_ok=True)
+        raise
     _sync_directory(path.parent)
 
 
@@ -87,10 +91,16 @@ class JobFiles:
             return {name: archive[name] for name in archive.files}
 
     def has_checkpoint(self, digest: str) -> bool:
-        """Whether the checkpoint can be loaded and is intact."""
+        """Whether the checkpoint can be loaded and is intact.
+
+        A damaged one is removed: should the same come again, it would be taken for written already.
+        """
         try:
             self.load_checkpoint(digest)
-        except (FileNotFoundError, DamagedFile):
+        except FileNotFoundError:
+            return False
+        except DamagedFile:
+            self.drop_checkpoint(digest)
             return False
         return True
 

@@ -14,6 +14,8 @@ from service.store.database import reader
 from service.store.schema import OWNED_BY_A_JOB, checkpoints, events, idempotency_keys, jobs, quantities
 
 Row = Mapping[Any, Any]
+
+MOST_AT_ONCE = 2**20  # characters of values in one batch of events
 Order = Literal["newest", "oldest"]
 
 
@@ -257,18 +259,18 @@ class JobStore:
             connection.execute(sa.delete(jobs).where(jobs.c.id == job_id))
 
     def events_after(self, job_id: str, seq: int, limit: int) -> list[StoredEvent]:
-        """At most `limit` events that follow `seq`, in order."""
+        """The events that follow `seq`, in order: at most `limit`, and fewer where they carry much."""
         query = sa.select(events).where(events.c.job_id == job_id, events.c.seq > seq)
         with self._read.connect() as connection:
             rows = connection.execute(query.order_by(events.c.seq).limit(limit)).all()
             if not rows:
                 return []
-            span = quantities.c.seq.between(rows[0].seq, rows[-1].seq)
-            parts = sa.select(quantities.c.seq, quantities.c.what, quantities.c.payload)
-            values: dict[int, dict[str, str]] = {}
-            for part in connection.execute(parts.where(quantities.c.job_id == job_id, span)):
-                values.setdefault(part.seq, {})[part.what] = part.payload
-        return [StoredEvent(row.seq, row.kind, row.at, _text(row, values.get(row.seq, {}))) for row in rows]
+            values, last = _values(connection, job_id, rows[0].seq, rows[-1].seq)
+        return [
+            StoredEvent(row.seq, row.kind, row.at, _text(row, values.get(row.seq, {})))
+            for row in rows
+            if row.seq <= last
+        ]
 
     def series_names(self, job_id: str) -> list[str]:
         """The quantities that the job has recorded so far."""
@@ -337,6 +339,25 @@ def _recorded(connection: sa.Connection, job_id: str, what: str) -> int:
     mine = (quantities.c.job_id == job_id, quantities.c.what == what)
     last = connection.scalar(sa.select(sa.func.max(quantities.c.i)).where(*mine))
     return 0 if last is None else last + 1
+
+
+def _values(
+    connection: sa.Connection, job_id: str, first: int, last: int
+) -> tuple[dict[int, dict[str, str]], int]:
+    """What was recorded at these events, and the last of them for which it was read: each reader who does not
+    read on keeps this in memory."""
+    query = sa.select(quantities.c.seq, quantities.c.what, quantities.c.payload)
+    query = query.where(quantities.c.job_id == job_id, quantities.c.seq.between(first, last))
+    query = query.order_by(quantities.c.seq).execution_options(stream_results=True)
+    values: dict[int, dict[str, str]] = {}
+    size = 0
+    with connection.execute(query) as parts:
+        for part in parts:
+            if size > MOST_AT_ONCE and part.seq not in values:
+                return values, part.seq - 1
+            values.setdefault(part.seq, {})[part.what] = part.payload
+            size += len(part.payload)
+    return values, last
 
 
 def _text(row: Any, values: Mapping[str, str]) -> str:

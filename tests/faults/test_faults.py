@@ -5,37 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ntkengine.dynamics import RunSpec
-from ntkengine.spec import from_jsonable
+from tests.faults.conftest import Front
+from tests.faults.ledger import recorded, spec, uninterrupted
 from tests.service import double
-from tests.service.server import JSONObject, Server, alive, children, eventually
+from tests.service.server import JSONObject, Server, alive, eventually
 
 pytestmark = pytest.mark.faults
-
-STEPS = 300
-DENSE = {"kind": "dense", "width": 1}
-
-
-def spec(**changes: Any) -> JSONObject:
-    return {
-        "model": {"layers": [DENSE]},
-        "data": {"x": [[1.0]], "y": [[1.0]]},
-        "training": {"kind": "gradient_descent", "learning_rate": 0.01, "steps": STEPS},
-        **changes,
-    }
-
-
-def uninterrupted(body: JSONObject) -> list[tuple[Any, Any]]:
-    """What the run records when nothing happens to it, computed here."""
-    segments = double.descend(from_jsonable(RunSpec, body), segment_seconds=60)
-    points = [point for segment in segments for point in segment.points]
-    return [(point.step, point.values["loss"]) for point in points]
 
 
 def check_complete(events: list[JSONObject], body: JSONObject) -> None:
@@ -43,8 +22,7 @@ def check_complete(events: list[JSONObject], body: JSONObject) -> None:
     assert [event["seq"] for event in events] == list(range(len(events)))
     assert events[0]["kind"] == "started"
     assert events[-1]["kind"] == "finished"
-    points = [event for event in events if event["kind"] == "point"]
-    assert [(point["step"], point["loss"]) for point in points] == uninterrupted(body)
+    assert recorded(events) == uninterrupted(body)
 
 
 def test_points_arrive_while_the_run_is_running(shared: Server) -> None:
@@ -68,17 +46,6 @@ def test_who_joins_late_gets_everything(shared: Server) -> None:
     assert [event["seq"] for event in shared.events(run_id, after=100)][:2] == [101, 102]
 
 
-def test_killed_process_of_a_run(shared: Server) -> None:
-    run_id = shared.create(spec(seed=1))
-    shared.reach(run_id, 60)
-    os.kill(shared.process_of(run_id), signal.SIGKILL)
-    check_complete(list(shared.events(run_id)), spec(seed=1))
-    run = shared.show(run_id)
-    assert run["status"] == "succeeded"
-    assert run["progress"]["crashes"] == 1
-    assert run["series"]["loss"]["step"] == list(range(STEPS + 1))
-
-
 def test_three_crashes_are_a_failure_with_its_reason(shared: Server) -> None:
     run_id = shared.create(spec())
     for attempt in (1, 2, 3):
@@ -92,12 +59,24 @@ def test_three_crashes_are_a_failure_with_its_reason(shared: Server) -> None:
     assert "crash 3 of 3" in run["error"]["detail"]
 
 
-def test_process_that_exits_by_itself_each_time(shared: Server) -> None:
-    run_id = shared.create(spec(seed=double.EXITS))
-    list(shared.events(run_id))
-    run = shared.show(run_id)
-    assert run["status"] == "failed"
-    assert "exit status 9" in run["error"]["detail"]
+@pytest.mark.parametrize(
+    ("seed", "fault", "category", "words"),
+    [
+        (double.EXITS, "job whose process crashes each time", "worker-died", "exit status 9"),
+        (double.HOARDS, "job that takes all memory", "too-costly", "memory"),
+    ],
+)
+def test_job_that_cannot_be_completed(front: Front, seed: int, fault: str, category: str, words: str) -> None:
+    """It fails, for a reason that is told, and what it recorded is kept; the next job does not notice."""
+    account = front.account(fault)
+    body = spec(100, seed=seed)
+    run_id = front.server(0).create(body)
+    account.audit(list(front.server(1).events(run_id)), uninterrupted(body), "failed")
+    run = front.server(1).show(run_id)
+    account.injected += max(1, run["progress"]["crashes"])
+    account.expect((run["status"], run["error"]["category"]), ("failed", category))
+    assert words in run["error"]["detail"]
+    account.audit(list(front.server(0).events(front.server(0).create(spec(5)))), uninterrupted(spec(5)))
 
 
 def test_failure_of_the_engine_is_not_repeated(shared: Server) -> None:
@@ -146,22 +125,6 @@ def rows_that_mention(database: Path, text: str) -> list[str]:
     return [name for name, found in rows.items() if any(text in str(row) for row in found)]
 
 
-def test_killed_server(mortal: Server) -> None:
-    body = spec(seed=2)
-    run_id = mortal.create(body)
-    mortal.reach(run_id, 60)
-    before = read_now(mortal, run_id)
-    started = children(mortal.pid)
-    assert started
-    mortal.kill()
-    time.sleep(2)
-    assert [pid for pid in started if alive(pid)] == []
-    mortal.start()
-    events = list(mortal.events(run_id))
-    assert events[: len(before)] == before
-    check_complete(events, body)
-
-
 def test_stopped_server_leaves_its_runs_to_the_next(mortal: Server) -> None:
     body = spec(seed=4)
     run_id = mortal.create(body)
@@ -170,35 +133,6 @@ def test_stopped_server_leaves_its_runs_to_the_next(mortal: Server) -> None:
     mortal.start()
     check_complete(list(mortal.events(run_id)), body)
     assert mortal.show(run_id)["progress"]["crashes"] == 0
-
-
-def test_damaged_checkpoint(mortal: Server) -> None:
-    body = spec(seed=3)
-    run_id = mortal.create(body)
-    mortal.reach(run_id, 60)
-    mortal.kill()
-    kept = (mortal.log.parent / "data" / "runs" / run_id / "checkpoints").glob("*.npz")
-    newest = max(kept, key=lambda path: path.stat().st_mtime)
-    newest.write_bytes(newest.read_bytes()[:-40])
-    mortal.start()
-    check_complete(list(mortal.events(run_id)), body)
-
-
-def test_queued_runs_survive_the_server(mortal: Server) -> None:
-    training = {"kind": "gradient_descent", "learning_rate": 0.01, "steps": 60}
-    bodies = [spec(seed=seed, training=training) for seed in range(4)]  # more than compute at a time
-    ids = [mortal.create(body) for body in bodies]
-    mortal.kill()
-    mortal.start()
-    for run_id, body in zip(ids, bodies, strict=True):
-        check_complete(list(mortal.events(run_id)), body)
-
-
-def read_now(server: Server, run_id: str) -> list[JSONObject]:
-    """The events that are stored at this moment, while the run goes on."""
-    count = server.show(run_id, fields="")["progress"]["points"]
-    stream = server.events(run_id)
-    return [next(stream) for _ in range(count)]
 
 
 def test_killed_process_of_a_kernel(shared: Server) -> None:

@@ -7,45 +7,31 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.random import Generator
 
 from ntkengine.kernels import KernelSpec, compute_kernel
 from ntkengine.spec import from_jsonable
 from tests.compare import assert_close
-from tests.faults.conftest import PACE
+from tests.faults.conftest import PACE, ROUNDS
+from tests.faults.ledger import DENSE, LEDGER, Account, spec, uninterrupted
 from tests.faults.namespaces import Machine
-from tests.faults.test_faults import DENSE, check_complete, spec
+from tests.faults.test_faults import check_complete
 from tests.service.postgres import Postgres
 from tests.service.server import JSONObject, alive, children, eventually
 from tests.service.several import QUICK, Fleet, Replica, Worker
 
 pytestmark = pytest.mark.faults
 
-SHORT = spec(training={**spec()["training"], "steps": 20})
+SHORT = spec(20)
 
 
-@pytest.fixture(scope="module")
-def fleet(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Two replicas and two workers on one database."""
-    directory = tmp_path_factory.mktemp("fleet")
-    environment = {"NTK_DATABASE_URL": postgres.database("fleet"), **PACE, **QUICK}
-    workers = (
-        Worker(directory, "one", "double", **environment),
-        Worker(directory, "two", "double", **environment),
-    )
-    found = Fleet(
-        Replica(directory, "first", **environment), Replica(directory, "second", **environment), workers
-    )
-    try:
-        found.start()
-        yield found
-        assert found.stop() == [0, 0, 0, 0]
-    finally:
-        found.kill()
+def account(fault: str) -> Account:
+    return LEDGER.account(fault, "PostgreSQL")
 
 
 def test_a_run_is_computed_by_a_worker_and_read_on_another_replica(fleet: Fleet) -> None:
@@ -61,7 +47,8 @@ def test_killed_worker(fleet: Fleet) -> None:
     worker, other = fleet.at_work(run_id, 60)
     started = children(worker.pid)
     worker.kill()
-    check_complete(list(fleet.second.events(run_id)), body)
+    account("worker killed").injected += 1
+    account("worker killed").audit(list(fleet.second.events(run_id)), uninterrupted(body))
     assert len(other.attempts(run_id)) == 1
     assert fleet.first.show(run_id)["progress"]["crashes"] == 0
     assert [pid for pid in started if alive(pid)] == []
@@ -70,16 +57,19 @@ def test_killed_worker(fleet: Fleet) -> None:
 
 
 def test_worker_stopped_past_its_lease_and_continued(fleet: Fleet) -> None:
-    body = spec(seed=2)
-    run_id = fleet.first.create(body)
-    worker, other = fleet.at_work(run_id, 60)
-    worker.signal(signal.SIGSTOP)
-    eventually(lambda: other.attempts(run_id))
-    worker.signal(signal.SIGCONT)  # it would now commit what it computed before, and go on
-    check_complete(list(fleet.second.events(run_id)), body)
-    run = fleet.first.show(run_id)
-    assert (run["status"], run["progress"]["crashes"]) == ("succeeded", 0)
-    eventually(lambda: fleet.at_work(fleet.first.create(SHORT), 1)[0] is worker)  # it takes jobs again
+    stopped = account("worker stopped past its lease, continued")
+    for seed in range(ROUNDS):
+        body = spec(seed=seed)
+        run_id = fleet.first.create(body)
+        worker, other = fleet.at_work(run_id, 60)
+        worker.signal(signal.SIGSTOP)
+        eventually(lambda: other.attempts(run_id))  # noqa: B023
+        worker.signal(signal.SIGCONT)  # it would now commit what it computed before, and go on
+        stopped.injected += 1
+        stopped.audit(list(fleet.second.events(run_id)), uninterrupted(body))
+        run = fleet.first.show(run_id)
+        stopped.expect((run["status"], run["progress"]["crashes"]), ("succeeded", 0))
+        eventually(lambda: fleet.at_work(fleet.first.create(SHORT), 1)[0] is worker)  # noqa: B023 (works again)
 
 
 @pytest.mark.long
@@ -166,22 +156,34 @@ def test_database_restarted_in_mid_run(fleet: Fleet, postgres: Postgres) -> None
     assert refused.json()["type"] == "urn:ntkengine:problem:unavailable"
     postgres.start()
     reader.join(timeout=60)
-    check_complete(seen, body)  # over one connection
+    account("database restarted under load").injected += 1
+    account("database restarted under load").audit(seen, uninterrupted(body))  # over one connection
     run = fleet.first.show(run_id)
     assert (run["status"], run["progress"]["crashes"]) == ("succeeded", 0)
     assert len(worker.attempts(run_id)) == 2
 
 
 @pytest.mark.verify
-@pytest.mark.parametrize("seed", range(10))
-def test_database_restarted_at_random(fleet: Fleet, postgres: Postgres, seed: int) -> None:
-    bodies = [spec(seed=100 * seed + n) for n in range(4)]
-    ids = [fleet.first.create(body) for body in bodies]
-    time.sleep(0.1 * seed)
-    postgres.stop()
-    postgres.start()
-    for run_id, body in zip(ids, bodies, strict=True):
-        check_complete(list(fleet.second.events(run_id)), body)
+@pytest.mark.parametrize("seed", range(max(10, ROUNDS)))
+def test_database_restarted_at_random(fleet: Fleet, postgres: Postgres, chance: Generator, seed: int) -> None:
+    """While runs are asked for, too: one that was stored and not answered is computed like the others."""
+    restarted = account("database restarted under load")
+    bodies = [spec(60, seed=100 * (seed + 1) + n) for n in range(6)]
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        answers = [threads.submit(fleet.first.client.post, "/runs", json=body) for body in bodies]
+        time.sleep(chance.uniform(0, 0.6))
+        postgres.stop()
+        restarted.injected += 1
+        postgres.start()
+    told = {answer.result().status_code for answer in answers}
+    restarted.expect(told - {202, 503}, set())
+    ids = {a.result().json()["id"] for a in answers if a.result().status_code == 202}
+    page = fleet.second.client.get("/runs", params={"limit": 30}).json()["runs"]
+    stored = {run["id"]: fleet.second.show(run["id"])["spec"] for run in page}
+    mine = {run_id: body for run_id, body in stored.items() if body["seed"] // 100 == seed + 1}
+    restarted.compare([], sorted((run_id,) for run_id in ids - set(mine)))
+    for run_id, body in mine.items():
+        restarted.audit(list(fleet.second.events(run_id)), uninterrupted(body))
 
 
 @pytest.mark.verify
@@ -205,7 +207,7 @@ def test_worker_cut_off_from_the_database(postgres: Postgres, tmp_path: Path) ->
     fleet = Fleet(replicas[0], replicas[1], (workers[0], workers[1]))
     try:
         fleet.start()
-        body = spec(seed=8, training={**spec()["training"], "steps": 1200})
+        body = spec(1200, seed=8)
         run_id = fleet.first.create(body)
         worker, other = fleet.at_work(run_id, 60)
         machine = machines[workers.index(worker)]
@@ -214,7 +216,10 @@ def test_worker_cut_off_from_the_database(postgres: Postgres, tmp_path: Path) ->
         eventually(lambda: other.attempts(run_id))
         eventually(lambda: not alive(process))  # it cannot say that it lives, so it computes no more
         machine.connect()
-        check_complete(list(fleet.second.events(run_id)), body)
+        account("worker cut off from the database").injected += 1
+        account("worker cut off from the database").audit(
+            list(fleet.second.events(run_id)), uninterrupted(body)
+        )
         assert fleet.first.show(run_id)["progress"]["crashes"] == 0
         eventually(lambda: fleet.at_work(fleet.first.create(spec(seed=9)), 1)[0] is worker)
         assert fleet.stop() == [0, 0, 0, 0]

@@ -120,11 +120,16 @@ class Server:
     def process_of(self, run_id: str, attempt: int = 1) -> int:
         """The process of the run's n-th attempt, once it has begun."""
 
-        def logged() -> int | None:
-            pids = re.findall(rf"(?:run|kernel) {re.escape(run_id)}: process (\d+)", self.log.read_text())
-            return int(pids[attempt - 1]) if len(pids) >= attempt else None
+        def begun() -> int | None:
+            pids = self.processes_of(run_id)
+            return pids[attempt - 1] if len(pids) >= attempt else None
 
-        return eventually(logged)
+        return eventually(begun)
+
+    def processes_of(self, run_id: str) -> list[int]:
+        """The processes of all attempts so far."""
+        found = re.findall(rf"(?:run|kernel) {re.escape(run_id)}: process (\d+)", self.log.read_text())
+        return [int(pid) for pid in found]
 
     def reach(self, run_id: str, points: int) -> None:
         """Return when the run has recorded so many points."""

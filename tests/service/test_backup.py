@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from ntkengine.dynamics import RunSpec
+from ntkengine.gram.store import RECORD
 from ntkengine.spec import from_jsonable
 from service.store.backup import NotCopied, backup, restore
 from tests.service import double
 from tests.service.examples import KERNEL, RUN, changed
 from tests.service.server import JSONObject, Server, eventually
 
-PACE = {"NTK_TEST_PACE": "0.01", "NTK_SEGMENT_SECONDS": "0.05", "NTK_TEST_LARGE": "1"}
+PACE = {"NTK_TEST_PACE": "0.01", "NTK_SEGMENT_SECONDS": "0.05", "NTK_TEST_LARGE": "30"}
 LONG = changed(changed(RUN, "/training/steps", 300), "/seed", 5)
 
 
@@ -84,7 +85,15 @@ def test_what_is_not_copied(tmp_path: Path) -> None:
     (data / "tickets.secret").write_bytes(b"secret")
     (data / "runs" / "r").mkdir(parents=True)
     (data / "runs" / "r" / ".half.partial").write_bytes(b"half")
+    record = data / "runs" / "r" / "gram" / RECORD
+    record.parent.mkdir()
+    record.write_bytes(bytes(3))
     backup(data, data / "ntk.sqlite", copy)
+    with record.open("r+b") as file:
+        file.write(b"new")  # the service knows more tiles than were copied
+    copied = copy / record.relative_to(data)
+    assert copied.read_bytes() == bytes(3)
+    copied.unlink()
     assert {path.name for path in copy.rglob("*") if path.is_file()} == {"ntk.sqlite"}
     with pytest.raises(NotCopied, match="exists"):
         backup(data, data / "ntk.sqlite", copy)

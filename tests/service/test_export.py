@@ -124,7 +124,7 @@ def test_time_without_steps() -> None:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose points carry arrays that are files."""
-    server = Server(tmp_path_factory.mktemp("large"), "double", NTK_TEST_LARGE="1")
+    server = Server(tmp_path_factory.mktemp("large"), "double", NTK_TEST_LARGE="30")
     server.start()
     yield server
     server.close()

@@ -28,7 +28,7 @@ from service.runs.notify import Notifier
 from service.runs.states import MEANING, TRANSITIONS, Status, sources
 from service.store.database import connect
 from service.store.files import DamagedFile, JobFiles
-from service.store.jobs import JobStore, NewEvent
+from service.store.jobs import MOST_AT_ONCE, JobStore, NewEvent
 from service.store.schema import VERSION, SchemaTooNew, migrate, schema_version
 from tests.service import double
 from tests.service.server import eventually
@@ -102,6 +102,8 @@ def test_files_are_whole_or_refused(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile):
         files.load_checkpoint(digest)
     assert not files.has_checkpoint(digest)
+    assert files.save_checkpoint({"w": np.arange(3.0)}) == digest  # not taken for written already
+    assert files.has_checkpoint(digest)
 
 
 @pytest.fixture
@@ -124,6 +126,15 @@ def test_a_change_is_all_or_nothing(store: JobStore) -> None:
     assert json.loads(store.events_after("r", 1, 10)[0].text) == {
         "kind": "point", "seq": 2, "at": "t", "step": 2, "time": 2.0, "loss": 2,
     }  # fmt: skip
+
+
+def test_readers_get_no_more_at_once_than_they_may_hold(store: JobStore) -> None:
+    large = dumps("x" * (MOST_AT_ONCE // 3))
+    points = [NewEvent("point", n, float(n), values={"a": large, "b": "2"}) for n in range(10)]
+    assert store.advance("r", {}, {}, points, at="t")
+    batches = [store.events_after("r", seq, 100) for seq in (-1, 2, 5, 8)]
+    assert [[event.seq for event in batch] for batch in batches] == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
+    assert all(json.loads(event.text)["b"] == 2 for batch in batches for event in batch)
 
 
 @given(total=st.integers(1, 60), every=st.integers(1, 70), most=st.integers(2, 70), first=st.integers(0, 70))
