@@ -57,10 +57,7 @@ def descend(
     w, step, index = checkpoint["w"].copy(), int(checkpoint["step"]), int(checkpoint["segment"])
     if spec.seed == DIVERGES:
         raise NumericalError("the loss is not finite", pointer="/training/learning_rate", hint="lower it")
-    hoard = []
     while step < training.steps:
-        if spec.seed == HOARDS and not calm:
-            hoard.append(np.ones(2**24))
         points, began = [], time.monotonic()
         while step < training.steps and time.monotonic() - began < segment_seconds:
             step += 1
@@ -68,6 +65,8 @@ def descend(
             points.append(Point(step, step * training.learning_rate, _record(w)))
             if spec.seed == EXITS and step == training.steps // 2 and not calm:
                 os._exit(9)
+            if spec.seed == HOARDS and step == training.steps // 2 and not calm:
+                _hoard()
             time.sleep(pace)
         index += 1
         yield Segment(
@@ -78,6 +77,12 @@ def descend(
             Outcome.STOPPED if step >= training.steps else None,
             {"steps": step} if step >= training.steps else {},
         )
+
+
+def _hoard() -> None:
+    kept = []
+    while True:
+        kept.append(np.ones(2**22))
 
 
 def _record(w: Any) -> dict[str, Any]:
