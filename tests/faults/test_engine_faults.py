@@ -16,7 +16,7 @@ from tests.faults.conftest import ROUNDS, Database, running
 from tests.faults.ledger import Account, Point
 from tests.service.server import JSONObject, Server, alive, eventually
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.verify]
 
 RECORD: list[JSONObject] = [
     {"what": "loss"},
@@ -27,16 +27,16 @@ FLOW_RECORD: list[JSONObject] = [{"what": "loss"}, {"what": "outputs"}, {"what":
 X = default_rng(0).normal(size=(12, 3)).tolist()
 Y = default_rng(1).normal(size=(12, 1)).tolist()
 LAYERS = [
-    {"kind": "dense", "width": 96, "b_std": 0.5},
+    {"kind": "dense", "width": 32, "b_std": 0.5},
     {"kind": "tanh"},
-    {"kind": "dense", "width": 96},
+    {"kind": "dense", "width": 32},
     {"kind": "relu"},
     {"kind": "dense", "width": 1},
 ]
 TRAININGS: list[tuple[JSONObject, list[JSONObject]]] = [
-    ({"kind": "gradient_descent", "learning_rate": 0.05, "steps": 1500, "momentum": 0.5}, RECORD),
-    ({"kind": "adam", "learning_rate": 0.001, "steps": 1200}, RECORD),
-    ({"kind": "gradient_descent", "learning_rate": 0.05, "steps": 1500, "batch_size": 4}, RECORD),
+    ({"kind": "gradient_descent", "learning_rate": 0.05, "steps": 600, "momentum": 0.5}, RECORD),
+    ({"kind": "adam", "learning_rate": 0.001, "steps": 500}, RECORD),
+    ({"kind": "gradient_descent", "learning_rate": 0.05, "steps": 600, "batch_size": 4}, RECORD),
     ({"kind": "gradient_flow", "t_end": 40.0, "rtol": 1e-9, "atol": 1e-9}, FLOW_RECORD),
 ]
 OF_KERNELS = {"NTK_MAX_POINTS": "300", "NTK_CONCURRENT_RUNS": "1", "NTK_CRASHES_ALLOWED": "1000"}
@@ -64,7 +64,6 @@ def check(server: Server, account: Account, run_id: str, undisturbed: list[Point
     account.expect(server.show(run_id, fields="")["status"], "succeeded")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("which", range(len(TRAININGS) if ROUNDS > 1 else 1))
 def test_training(engine: Server, database: Database, chance: Generator, which: int) -> None:
     """The same run undisturbed, with its process killed at a random step, and with the server killed."""
@@ -101,7 +100,6 @@ def seconds_between(begin: str, end: str) -> float:
     return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
-@pytest.mark.verify
 def test_tiles(engine: Server, database: Database, chance: Generator) -> None:
     """Killed again and again while it writes tiles, a kernel has the digest of an undisturbed one."""
     account = database.account("process of a kernel killed while it writes tiles")

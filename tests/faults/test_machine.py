@@ -26,7 +26,7 @@ from tests.faults.conftest import PACE, ROUNDS, Database
 from tests.faults.ledger import spec, uninterrupted
 from tests.service.server import JSONObject, Server, children
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.verify]
 
 STEPS = st.integers(0, 100)
 SEEDS = st.integers(0, 3)

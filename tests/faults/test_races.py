@@ -17,7 +17,7 @@ from tests.faults.conftest import PACE, ROUNDS, Database, Front, running
 from tests.faults.ledger import spec, uninterrupted
 from tests.service.server import JSONObject, Server
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.verify]
 
 MOST = 1000
 CANCELLED = min(MOST, 20 * ROUNDS)
@@ -83,7 +83,6 @@ def crowded(tmp_path: Path, database: Database) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.verify
 def test_readers_that_do_not_read(crowded: Server, database: Database) -> None:
     """They ask for all events and take none: they cost little, and nobody else notices."""
     account = database.account("readers that do not read")
