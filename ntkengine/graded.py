@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +89,50 @@ class Graded:
         if self.power == other.power:
             return Graded(tuple(a + b for a, b in zip(self.values, other.values, strict=False)), self.power)
         return self if self.power > other.power else other
+
+
+class Combination(NamedTuple):
+    """`sum_i factors[i] values[i] + constant`, on arrays of one shape."""
+
+    factors: tuple[float, ...]
+    constant: float
+
+    def of(self, *values: Tensor) -> Tensor:
+        """A new array, or the one that stays as it is, by one pass for each number that is not 0."""
+        used = [(f, value) for f, value in zip(self.factors, values, strict=True) if f]
+        if not used:
+            return values[0].new_full(values[0].shape, self.constant)
+        (factor, value), *others = used
+        if factor == 1 and not others and not self.constant:
+            return value
+        total = value * factor
+        for f, other in others:
+            total.add_(other, alpha=f)
+        return total.add_(self.constant) if self.constant else total
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The leading term of `sum_i factor_i terms[i] + constant`, with powers of N in each factor."""
+
+    combination: Combination  # of the values of the terms
+    power: Fraction
+    vanishes: bool
+
+    @classmethod
+    def of(cls, terms: Sequence[tuple[Graded, Power]], constant: Power) -> Leading:
+        """Of sets of pairs that all terms have; a sum that vanishes is as its first term."""
+        factors = [0.0 if term.vanishes else factor for term, (factor, _) in terms] + [constant[0]]
+        powers = [term.power + power if power else term.power for term, (_, power) in terms] + [constant[1]]
+        known = [power for factor, power in zip(factors, powers, strict=True) if factor]
+        highest = max(known, default=powers[0])
+        leading = [factor if power == highest else 0.0 for factor, power in zip(factors, powers, strict=True)]
+        return cls(Combination(tuple(leading[:-1]), leading[-1]), highest, not known)
+
+    def on(self, *terms: Graded) -> Graded:
+        """The term, on the sets of pairs that all terms have."""
+        sets = zip(*(term.values for term in terms), strict=False)
+        return Graded(tuple(self.combination.of(*values) for values in sets), self.power, self.vanishes)
 
 
 def times(*powers: Power) -> Power:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,31 @@ class Joint:
         """`q11 q22 - q12^2`, not negative."""
         if self.det is not None:
             return self.det
-        return (self.q11 * self.q22 - self.q12 * self.q12).clamp(min=0.0)
+        return (self.q11 * self.q22 - self.q12 * self.q12).clamp_(min=0.0)
+
+
+class Near(NamedTuple):
+    """Pairs of inputs (rows[k], columns[k]) that nearly coincide, or nearly oppose each other."""
+
+    rows: Tensor
+    columns: Tensor
+
+    @classmethod
+    def of(cls, joint: Joint, nearness: float, *, once: bool) -> Near | None:
+        """Those with a cosine within `nearness` of 1 or -1; if `once`, those above the diagonal alone.
+
+        Args:
+            joint: of the pairs (n1, n2), with variances (n1, 1) and (1, n2).
+        """
+        lengths = joint.q11.sqrt() * ((1.0 - nearness) * joint.q22.sqrt())
+        near = joint.q12.abs() > lengths
+        if once:
+            near = near.triu_(1)
+        return cls(*near.nonzero(as_tuple=True)) if bool(near.any()) else None
+
+    def moved(self, rows: int, columns: int) -> Near:
+        """The same pairs, counted from before that many rows and columns."""
+        return Near(self.rows + rows, self.columns + columns)
 
 
 def determinant_of_rows(x1: Tensor, x2: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ntkengine.features import Cumulants, FirstLayer, SinceFork
 from ntkengine.first_layer import Precision, Profile, first_layer_moments, points_for
 from ntkengine.first_layer.moments import ACCURACY
 from ntkengine.graded import Graded, Power, Size
-from ntkengine.joint import Joint, affine_determinant, determinant_of_rows
+from ntkengine.joint import Joint, Near, affine_determinant, determinant_of_rows
 from ntkengine.lengths import Lengths
 from ntkengine.positions import (
     Extent,
@@ -29,6 +29,7 @@ from ntkengine.positions import (
     with_coincident,
 )
 from ntkengine.rounding import errors_behind, largest
+from ntkengine.steps import Activated, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,13 +50,6 @@ class Dual(NamedTuple):
 
 
 DualRule = Callable[[Joint], Dual]
-
-
-class Near(NamedTuple):
-    """Pairs of inputs (rows[k], columns[k]) that nearly coincide, or nearly oppose each other."""
-
-    rows: Tensor
-    columns: Tensor
 
 
 Method = Literal["closed_form", "moments", "numeric", "quadrature"]
@@ -98,6 +92,7 @@ class KernelState:
     near: Near | None = None  # those pairs
     method: Method = "closed_form"  # the least exact of those by which expectations were taken
     probing: bool = False  # measure what an error in coincident pairs becomes
+    notes: tuple[Step, ...] | None = None  # what was done to each pair of inputs, where that is asked for
     nngp_error: float = 0.0  # relative to the largest entry
     ntk_error: float = 0.0
 
@@ -123,6 +118,22 @@ class KernelState:
             paired=paired,
             inputs=(x1, x2),
             det=determinant_of_rows(first, second) if paired and first.ndim == 2 else None,
+        )
+
+    @classmethod
+    def of_inputs(cls, x: Tensor, *, symbolic: bool) -> KernelState:
+        """The state of inputs (n, d), each paired with itself."""
+        import torch
+
+        v = torch.linalg.vector_norm(x, dim=1).square_() / x.shape[1]
+        return cls(
+            nngp=Graded((v, concatenated(v, v))),
+            ntk=Graded((v.new_zeros(v.shape),), vanishes=True),
+            size=Size(x.shape[1]),
+            symmetric=False,
+            symbolic=symbolic,
+            paired=True,
+            inputs=(x, x),
         )
 
     @property
@@ -277,6 +288,11 @@ class KernelState:
         nngp = Graded((value, diagonal.value), vanishes=vanishes)
         after = self._activated(nngp, slope, method, self._errors(dual, out, diagonal))
         nearness = self.nearness if self.probing else 0.0
+        if self.notes is not None and pair.higher is None:
+            rows = len(pair.q11)
+            slopes = diagonal.slope.expand_as(diagonal.value)
+            step = Activated(dual, pair.q11, diagonal.value[:rows], slopes[:rows])
+            after = replace(after, notes=(*self.notes, step))
         return replace(after, near=self.near or self._find_near(), nearness=nearness)
 
     def after_first_layer(self, profile: Profile) -> KernelState:
@@ -333,11 +349,7 @@ class KernelState:
         if not self.nearness or self.paired or self.nngp.pair.ndim > 2:
             return None
         first, second = self.variances()
-        lengths = first.sqrt() * ((1.0 - self.nearness) * second.sqrt())
-        near = self.nngp.pair.abs() > lengths
-        if self.symmetric:
-            near = near.triu_(1)
-        return Near(*near.nonzero(as_tuple=True)) if bool(near.any()) else None
+        return Near.of(Joint(first, self.nngp.pair, second), self.nearness, once=self.symmetric)
 
     def affine_determinant(self, factor: Power, shift: Power) -> Tensor | None:
         """The determinant once every second moment is times a factor and plus a constant, each with its power

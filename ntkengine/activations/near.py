@@ -80,13 +80,20 @@ def slope_integral(dual: DualRule, joint: Joint, sign: Tensor) -> Tensor:
     longest = (joint.q11 * joint.q22).sqrt()
     total = longest + joint.q12.abs()
     end = torch.sqrt(joint.determinant() / torch.where(total > 0, total, 1.0))
-    points, weights = np.polynomial.legendre.leggauss(STEPS)
-    t = end[:, None] * torch.from_numpy((points + 1.0) / 2.0).to(end)
+    points, weights = (torch.from_numpy(each).to(end) for each in covariance_rule())
+    t = end[:, None] * points
     squares = t * t
     covariance = sign[:, None] * (longest[:, None] - squares)
     det = squares * (2.0 * longest[:, None] - squares)
     slope = dual(Joint(joint.q11[:, None], covariance, joint.q22[:, None], None, det)).slope.expand_as(t)
-    return end * (slope * 2.0 * t * torch.from_numpy(weights / 2.0).to(end)).sum(1)
+    return end * (slope * 2.0 * t * weights).sum(1)
+
+
+@lru_cache(maxsize=1)
+def covariance_rule() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [0, 1]."""
+    points, weights = np.polynomial.legendre.leggauss(STEPS)
+    return (points + 1.0) / 2.0, weights / 2.0
 
 
 @lru_cache(maxsize=1)

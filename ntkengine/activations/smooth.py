@@ -20,12 +20,11 @@ LOGISTIC_RATE = 1.0 / 2.4020563531719796  # brings erf closest to the logistic f
 
 def erf_dual(joint: Joint, rate: float) -> Dual:
     """The dual of `erf(b z)`, b the rate: that of erf with moments times b^2, and the slope times b^2."""
-    import torch
-
     square = rate**2
-    q11, q12, q22 = joint.q11 * square, joint.q12 * square, joint.q22 * square
-    root = torch.sqrt(1.0 + 2.0 * (q11 + q22) + 4.0 * torch.clamp(q11 * q22 - q12 * q12, min=0.0))
-    return Dual(torch.atan2(2.0 * q12, root) * (2.0 / math.pi), 4.0 * square / math.pi / root)
+    root = joint.determinant() * (4.0 * square**2)
+    root.add_(2.0 * square * joint.q11 + 1.0).add_(2.0 * square * joint.q22).sqrt_()
+    value = (joint.q12 * (2.0 * square)).div_(root).atan_().mul_(2.0 / math.pi)
+    return Dual(value, (4.0 * square / math.pi) / root)
 
 
 @spec
@@ -87,13 +86,13 @@ class Gelu(Activation):
         `D = (1 + q11)(1 + q22) - q12^2` and `R = 1/(1 + q11) + 1/(1 + q22)`, by Stein's lemma:
         `E[s s'] = q12 A + P (q11 q22 - q12^2 + q12^2 R)` and
         `E[s's'] = A + P q12 (R + 1/D)` (as in Tsuchida et al., 2021)."""
-        import torch
-
         q11, q12, q22 = joint.q11, joint.q12, joint.q22
-        determinant = torch.clamp(q11 * q22 - q12 * q12, min=0.0)
-        d = 1.0 + q11 + q22 + determinant
-        root = torch.sqrt(d)
-        a = 0.25 + torch.atan2(q12, root) / (2.0 * math.pi)
-        p = 1.0 / (2.0 * math.pi * root)
+        determinant = joint.determinant()
+        d = (determinant + (1.0 + q11)).add_(q22)
+        root = d.sqrt()
+        a = (q12 / root).atan_().mul_(1.0 / (2.0 * math.pi)).add_(0.25)
+        p = root.reciprocal() * (1.0 / (2.0 * math.pi))
+        pq = p * q12
         r = 1.0 / (1.0 + q11) + 1.0 / (1.0 + q22)
-        return Dual(q12 * a + p * (determinant + q12 * q12 * r), a + p * q12 * (r + 1.0 / d))
+        value = (r * q12 * pq).addcmul_(p, determinant).addcmul_(q12, a)
+        return Dual(value, (d.reciprocal() + r).mul(pq).add_(a))

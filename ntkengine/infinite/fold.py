@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ntkengine.joint import Near
 from ntkengine.layer import Site
 from ntkengine.positions import Extent, Needs
 from ntkengine.rounding import epsilon
@@ -62,12 +63,13 @@ class Fold:
         most = max(1, PROBED_ENTRIES // math.prod(x1.shape[1:-1]) ** 2)
         rows = x1[:: -(-len(x1) // PROBES)][:most]
         start = replace(self.start(rows, rows, paired=True), probing=True)
-        end = self.run(start)
-        if end.det is None or max(end.nngp_error, end.ntk_error) < PLAIN_ROUNDING * epsilon(rows):
-            return Probe(end, 0.0, end.nngp_error, end.ntk_error)
+        end = self.run(replace(start, det=None))
+        plain = Probe(end, 0.0, end.nngp_error, end.ntk_error)
+        if start.det is None or max(end.nngp_error, end.ntk_error) < PLAIN_ROUNDING * epsilon(rows):
+            return plain
         nearness = NEARNESS[rows.element_size()]
         end = self.run(replace(start, nearness=nearness))
-        return Probe(end, nearness, end.nngp_error, end.ntk_error)
+        return plain if end.det is None else Probe(end, nearness, end.nngp_error, end.ntk_error)
 
     def block(self, x1: Tensor, x2: Tensor | None, probe: Probe) -> KernelState:
         """The state of the outputs on all pairs of rows; near ones are computed apart, in float64.
@@ -77,8 +79,10 @@ class Fold:
         other = x1 if x2 is None else x2
         start = self.start(x1, other, symmetric=x2 is None)
         state = self.run(replace(start, nearness=probe.nearness, precision=probe.end.precision))
-        if state.near is not None and len(state.near.rows):
-            rows, columns = state.near
-            apart = self.run(self.start(x1[rows].double(), other[columns].double(), paired=True))
-            state = state.with_near(apart)
+        if state.near is not None:
+            state = state.with_near(self.apart(x1, other, state.near))
         return state.mirrored() if x2 is None else state
+
+    def apart(self, x1: Tensor, x2: Tensor, near: Near) -> KernelState:
+        """The state of the outputs on those pairs of rows, in float64, with their determinants."""
+        return self.run(self.start(x1[near.rows].double(), x2[near.columns].double(), paired=True))

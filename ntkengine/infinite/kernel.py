@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ntkengine.gram import Entry, StoredGram, TilePlan, gram, gram_to_store, plan_tiles
-from ntkengine.gram.compute import Progress, ignore, never
+from ntkengine.gram.compute import Block, Progress, ignore, never
+from ntkengine.infinite.chain import Chain
 from ntkengine.infinite.fold import Fold, Probe
 from ntkengine.infinite.scaling import WidthScaling, width_scaling
 from ntkengine.layer import Site
@@ -90,7 +91,7 @@ def infinite_kernel(
     """
     work = Work.of(model, x1, x2, widths, get)
     plan = work.plan(budget)
-    found = gram(work.block, work.entries(), plan)
+    found = gram(work.blocks(plan), work.entries(), plan)
     return work.answer({name: spatial(found[name], work.axes) for name in get}, plan)
 
 
@@ -124,7 +125,7 @@ def infinite_gram(
     work = Work.of(model, x1, x2, widths, get)
     plan = work.plan(budget, in_memory=False)
     return gram_to_store(
-        work.block, work.entries(), plan, directory, key=key, progress=progress, cancelled=cancelled
+        work.blocks(plan), work.entries(), plan, directory, key=key, progress=progress, cancelled=cancelled
     )
 
 
@@ -194,17 +195,29 @@ class Work:
             threads=torch.get_num_threads() if small else 1,
         )
 
-    def block(self, rows: slice, columns: slice) -> dict[str, Tensor]:
-        """The kernels of some rows of x1 and some of x2."""
+    def blocks(self, plan: TilePlan) -> Block:
+        """The kernels of some rows of x1 and some of x2; those of many blocks are worth some preparation."""
+        chain = None
+        if math.prod(plan.block) < plan.n1 * plan.n2:
+            chain = Chain.of(self.fold, self.x1, self.x2, self.probe.nearness)
+        return self._folded if chain is None else lambda *block: self._kept(*chain.block(*block))
+
+    def _folded(self, rows: slice, columns: slice) -> dict[str, Tensor]:
+        """By all rules, one after the other."""
         others = self.x1 if self.x2 is None else self.x2
         same = self.x2 is None and rows == columns
         state = self.fold.block(self.x1[rows], None if same else others[columns], self.probe)
         self.errors.largest.append(max(state.nngp_error, state.ntk_error))
+        return self._kept(state.nngp.pair, state.ntk.pair)
+
+    def _kept(self, nngp: Tensor, ntk: Tensor) -> dict[str, Tensor]:
+        """What was asked for, of the network's outputs."""
         scale = self.model.output_scale**2
-        kernels = {"nngp": state.nngp.on_pairs().scaled(scale), "ntk": state.ntk.scaled(scale)}
-        if self.model.initial_function != "raw":
-            kernels["nngp"] = kernels["nngp"].scaled(0.0)
-        return {name: kernels[name].pair for name in self.get}
+        scales = {"nngp": scale if self.model.initial_function == "raw" else 0.0, "ntk": scale}
+        kernels = {"nngp": nngp, "ntk": ntk}
+        return {
+            name: kernels[name] if scales[name] == 1 else kernels[name] * scales[name] for name in self.get
+        }
 
     def answer(self, kernels: Mapping[Name, Tensor], plan: TilePlan) -> InfiniteKernel:
         """The kernels with what is known of them."""

@@ -13,9 +13,9 @@ from ntkengine.errors import SpecError, pointer_of
 from ntkengine.features import SinceFork
 from ntkengine.first_layer import Precision
 from ntkengine.graded import Size
-from ntkengine.joint import multiplied_determinant, summed_determinant
+from ntkengine.joint import Near, multiplied_determinant, summed_determinant
 from ntkengine.layer import Site
-from ntkengine.state import KernelState, Near, less_exact
+from ntkengine.state import KernelState, less_exact
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,7 @@ from pydantic import Field
 from ntkengine.blocks import Shares
 from ntkengine.features import Cumulants, FirstLayer, SinceFork
 from ntkengine.first_layer import Preactivation
-from ntkengine.graded import ONE, ZERO, Power, Size, times
+from ntkengine.graded import ONE, ZERO, Leading, Power, Size, times
 from ntkengine.joint import CumulantRule
 from ntkengine.laws import AnyLaw, Law, Normal
 from ntkengine.layer import Layer, Part, Position, RowStreams, Shape, Site
@@ -24,6 +24,7 @@ from ntkengine.parameterizations import AnyParameterization
 from ntkengine.positions import between, one_axis, row_by_row
 from ntkengine.spec import Count, NonNegative, spec
 from ntkengine.state import KernelState
+from ntkengine.steps import Affine
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,14 +160,13 @@ class Weighted(Layer):
         weight = self.weight_multiplier(site, n)
         gradient = times(weight, weight, n.power(ONE))
         forward = times(gradient, n.power(-2 * site.scaling.b), (self._variance(site, "W"), ZERO))
-        nngp = state.nngp.scaled(*forward)
-        ntk = state.ntk.scaled(*forward) + state.nngp.on_pairs().scaled(*gradient)
-        bias = times(self.bias_multiplier(site, n), self.bias_multiplier(site, n))
-        shift = 0.0
+        bias, shift = (0.0, ZERO), 0.0
         if self.b_std is not None:
-            ntk = ntk.plus_constant(*bias)
+            bias = times(self.bias_multiplier(site, n), self.bias_multiplier(site, n))
             shift = bias[0] * self._variance(site, "b")
-            nngp = nngp.plus_constant(shift, bias[1])
+        on_nngp = Leading.of([(state.nngp, forward)], (shift, bias[1]))
+        on_ntk = Leading.of([(state.nngp, gradient), (state.ntk, forward)], bias)
+        nngp, ntk = on_nngp.on(state.nngp), on_ntk.on(state.nngp, state.ntk)
         grows = nngp.power if self.b_std is None else max(nngp.power, bias[1])
         if grows > 0:
             raise site.unsupported(
@@ -186,6 +186,9 @@ class Weighted(Layer):
             cumulants=cumulants,
             first=first,
             det=state.affine_determinant(forward, (shift, bias[1])),
+            notes=None
+            if state.notes is None
+            else (*state.notes, Affine(on_nngp.combination, on_ntk.combination)),
         )
 
     @final

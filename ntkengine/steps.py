@@ -1,0 +1,75 @@
+"""What dense layers and activations do to a pair of inputs, apart from all other pairs: notes that rules take
+of themselves, and these on many pairs at a time. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ntkengine.graded import Combination
+from ntkengine.joint import Joint, Near
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Pairs(NamedTuple):
+    """The kernels (r, c) of some rows and some columns, numbers among all inputs; `coincident` if the columns
+    begin where the rows do, so that the entries (i, i) are those of inputs with themselves."""
+
+    nngp: Tensor
+    ntk: Tensor
+    rows: slice
+    columns: slice
+    coincident: bool
+
+
+class Affine(NamedTuple):
+    """Leading terms after a layer with weights: the NNGP from that before, the NTK from both before."""
+
+    nngp: Combination
+    ntk: Combination
+
+    def on(self, pairs: Pairs) -> Pairs:
+        """The pairs after it, in the same memory."""
+        (gradient, forward), bias = self.ntk
+        pairs.ntk.mul_(forward).add_(pairs.nngp, alpha=gradient)
+        if bias:
+            pairs.ntk.add_(bias)
+        pairs.nngp.mul_(self.nngp.factors[0])
+        if self.nngp.constant:
+            pairs.nngp.add_(self.nngp.constant)
+        return pairs
+
+
+class Activated(NamedTuple):
+    """After an activation with that dual. Of each of all inputs (n,): the variance before it, and value and
+    slope with itself."""
+
+    dual: Callable[[Joint], Any]
+    variances: Tensor
+    value: Tensor
+    slope: Tensor
+
+    def joint(self, pairs: Pairs) -> Joint:
+        """The joint laws before it."""
+        return Joint(self.variances[pairs.rows, None], pairs.nngp, self.variances[None, pairs.columns])
+
+    def near(self, pairs: Pairs, nearness: float) -> Near | None:
+        """Pairs that nearly coincide, or nearly oppose each other."""
+        return Near.of(self.joint(pairs), nearness, once=pairs.coincident)
+
+    def on(self, pairs: Pairs) -> Pairs:
+        """The pairs after it; the NTK in the same memory."""
+        after = self.dual(self.joint(pairs))
+        value = after.value.expand_as(pairs.nngp).contiguous()
+        if not pairs.coincident:
+            pairs.ntk.mul_(after.slope)
+            return pairs._replace(nngp=value)
+        own = pairs.ntk.diagonal() * self.slope[pairs.rows]
+        pairs.ntk.mul_(after.slope).diagonal().copy_(own)
+        value.diagonal().copy_(self.value[pairs.rows])
+        return pairs._replace(nngp=value)
+
+
+Step = Affine | Activated
