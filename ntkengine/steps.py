@@ -33,13 +33,24 @@ class Affine(NamedTuple):
     def on(self, pairs: Pairs) -> Pairs:
         """The pairs after it, in the same memory."""
         (gradient, forward), bias = self.ntk
-        pairs.ntk.mul_(forward).add_(pairs.nngp, alpha=gradient)
+        scaled(pairs.ntk, forward)
+        if gradient:
+            pairs.ntk.add_(pairs.nngp, alpha=gradient)
         if bias:
             pairs.ntk.add_(bias)
-        pairs.nngp.mul_(self.nngp.factors[0])
-        if self.nngp.constant:
-            pairs.nngp.add_(self.nngp.constant)
+        (factor,), shift = self.nngp
+        scaled(pairs.nngp, factor)
+        if shift:
+            pairs.nngp.add_(shift)
         return pairs
+
+
+def scaled(values: Tensor, factor: float) -> None:
+    """In place; what stays behind the leading term is nothing, even where it is infinite."""
+    if factor:
+        values.mul_(factor)
+    else:
+        values.zero_()
 
 
 class Activated(NamedTuple):
