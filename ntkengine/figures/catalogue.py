@@ -32,10 +32,12 @@ def catalogue() -> dict[str, Figure]:
     """In the order of the notes. Imports matplotlib."""
     from ntkengine.figures import slopes, weights
 
+    point = "A network, a new training point, and how its outputs move, beside what the kernel says."
     found = {
+        "new_point": Figure(point, slopes.new_point),
         "linear_one_neuron": Figure(
             EXPERIMENTS["linear_one_neuron"].shows, partial(weights.plane, "linear_one_neuron")
-        )
+        ),
     }
     for width in (1, 2, 10, 100):
         name = f"linear_standard_{width}"

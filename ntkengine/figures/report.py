@@ -88,7 +88,7 @@ STATEMENTS = (
              "With one hidden layer it is lazier than NTK parameterization: N^-2 in place of N^-1.",
              EXPONENT.format("standard, quadratic"), EXPONENT.format("ntk, quadratic")),
     right("In mean field, kernels change most while the loss falls.",
-          "Mean field, N = 10: growth of the kernel; peak of its velocity"),
+          "Mean field, N = 10: growth of the kernel", "the same: peak of its velocity while the loss falls"),
     mistaken("Wide mean-field networks take too long to train.",
              "Only with rates that are not scaled: with rates proportional to N the kernel changes alike "
              "at all widths, in time that does not depend on the width.",

@@ -28,7 +28,7 @@ def plane(name: str, canvas: Canvas) -> None:
         left.plot(*twins[:, member, 0, 0].T, "--", color=TWIN, linewidth=1.2)
         left.plot(*paths[0, member], "o", color=colour, markersize=6)
     left.plot([], [], "--", color=TWIN, label="linearized")
-    left.legend(loc="lower left")
+    left.legend(loc="best")
     left.set(xlabel="$w_1$", ylabel="$w_2$", title="Weights, gradient field and solutions")
     losses(middle, run)
     distances(right, run)
@@ -64,8 +64,9 @@ def neurons(name: str, width: int, canvas: Canvas) -> None:
             *real[0, member, :FEW].T, "o", color=colour, markersize=5 if width <= 2 else 3, linestyle="none"
         )
     left.plot([], [], "--", color=TWIN, label="linearized")
-    left.legend(loc="lower left")
-    title = f"{min(width, FEW)} neurons of each of four networks, N = {width}"
+    left.legend(loc="best")
+    count = "The neuron" if width == 1 else f"{min(width, FEW)} neurons"
+    title = f"{count} of each of four networks, N = {width}"
     left.set(xlabel="$w_1$", ylabel=r"$\sqrt{N}\, w_2$", title=title)
     losses(middle, run)
     distances(right, run)
@@ -100,15 +101,17 @@ def distances(axes: Axes, run: Recorded) -> None:
         ylabel=r"$|\theta - \theta_{lin}|$ / path length",
         title="Normalised distance of the weights",
     )
-    axes.set_xlim(0, late([run]))
-    axes.set_ylim(bottom=0)
+    end = late([run])
+    seen = (apart / length)[run.times <= end]
+    axes.set(xlim=(0, end), ylim=(0, 1.08 * float(seen.max())))
 
 
 def late(runs: Sequence[Recorded]) -> float:
-    """A time by which what there is to see has happened, in all members that converge."""
+    """A time by which what there is to see has happened: in all members that converge, and their twins."""
     times = []
     for run in runs:
-        share = run["loss",] / run["loss",][0]
+        both = np.concatenate([run["loss",], run["linearized", "loss"]], axis=1)
+        share = both / both[0]
         done = [run.times[(each <= 1e-3).argmax()] for each in share.T if (each <= 1e-3).any()]
         times.append(max(done, default=run.times[-1]))
     return float(1.2 * max(times))

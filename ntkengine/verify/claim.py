@@ -45,6 +45,8 @@ class Claim:
     """What the number is of."""
     expected: str
     measure: Callable[[Effort], Found]
+    run: str = ""
+    """Claims with the same run share its networks, which are trained once, in one process."""
 
 
 def equal(value: Any, expected: Any, rtol: float, digits: int = 6) -> Found:

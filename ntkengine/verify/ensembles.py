@@ -62,8 +62,8 @@ def steps_of_the_linearized(_: Effort) -> Found:
 def ensemble_of_wide_networks(effort: Effort) -> Found:
     """Mean and covariance of outputs on the line, against NNGP and NTK of infinite width.
 
-    A finite width adds a bias of order 1/N, which is measured (half the width has twice of it) and stated:
-    what is held to 4 standard errors is the difference without it.
+    A finite width adds a bias of order 1/N, which is measured (half the width has twice of it) and stated;
+    the whole difference, with that bias, is held to 4 standard errors.
     """
     wide, narrow = (trained(width, effort.networks) for width in (effort.wide, effort.wide // 2))
     mean, covariance = predicted()

@@ -15,6 +15,7 @@ from ntkengine.dynamics import (
     GradientFlow,
     KernelDistanceRecord,
     KernelRecord,
+    LinearizedRecord,
     LinearSchedule,
     OutputsRecord,
     RunSpec,
@@ -131,16 +132,24 @@ def linear_neuron(_: Effort) -> Found:
         model=Model(layers=(Dense(width=1), Linear(), Dense(width=1))),
         data=Data(x=[[1.0]], y=[[m]]),
         training=GradientFlow(t_end=60.0, rtol=1e-11, atol=1e-13),
-        record=(WeightsRecord(schedule=LinearSchedule(points=50)),),
+        record=(
+            WeightsRecord(schedule=LinearSchedule(points=50)),
+            LinearizedRecord(schedule=LinearSchedule(points=50)),
+        ),
         weights={"layers.0.W": [[w]], "layers.2.W": [[v]]},
     )
+    found = points(spec)
     path = np.array(
-        [[p.values["weights"][name].item() for name in ("layers.0.W", "layers.2.W")] for p in points(spec)]
+        [[p.values["weights"][name].item() for name in ("layers.0.W", "layers.2.W")] for p in found]
     )
+    times = np.array([p.time for p in found])
+    twin = np.array([p.values["linearized"]["loss"] for p in found])
+    wanted = (w * v - m) ** 2 * np.exp(-2 * (w**2 + v**2) * times) / 2
     c = w**2 - v**2
     conserved = np.abs(path[:, 0] ** 2 - path[:, 1] ** 2 - c).max()
     end = (c + math.sqrt(c**2 + 4 * m**2)) / 2
-    return every([below(float(conserved), 1e-8), equal(path[-1, 0] ** 2, end, 1e-8)])
+    apart = float(np.abs(twin - wanted).max() / wanted[0])
+    return every([below(float(conserved), 1e-8), equal(path[-1, 0] ** 2, end, 1e-8), below(apart, 1e-8)])
 
 
 def infinite(W_law: AnyLaw, b_law: AnyLaw | None) -> Array:
@@ -196,7 +205,7 @@ CLAIMS = (
     Claim("Recorded outputs move by -Theta r (differences of 4th order)", "1e-5", slopes_of_the_flow),
     Claim("the same for a step of 1e-3, 1e-4, 1e-5", "1.667e-2, 1.671e-3, 1.672e-4", slope_of_a_step),
     Claim("f_T - f_0 = -integral Theta_t r_t dt from snapshots", "1e-9", path_kernel_identity),
-    Claim("One linear neuron: w^2 - v^2 is kept; its end", "1e-8", linear_neuron),
+    Claim("One linear neuron: w^2 - v^2 is kept; its end; its linearized loss", "1e-8", linear_neuron),
     Claim("Infinite width: four laws of the first layer", "1073/720, 113/720, ...", infinite_width),
     Claim("the same by a 9-node product rule", "1e-14", product_rule),
     Claim("The quadratic kernel on a line is singular", "rank 3", rank_three),

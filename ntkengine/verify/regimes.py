@@ -31,15 +31,17 @@ from ntkengine.laws import Uniform
 from ntkengine.layers import Dense
 from ntkengine.model import Model
 from ntkengine.parameterizations import NTK, MeanField, MuP, Standard
-from ntkengine.verify.claim import Claim, Effort, Found, below, every, inside, numbers
-from ntkengine.verify.runs import LINE, X, Y, ended, last_values, network, points
+from ntkengine.verify.by_hand import median_with_error
+from ntkengine.verify.claim import Claim, Effort, Found, below, every, numbers
+from ntkengine.verify.runs import AT_ONCE, LINE, X, Y, ended, last_values, network, points
 
 DATA = Data(x=X, y=Y)
 UNIT = Uniform(half_width=1.0)
 
 
 def activation_on_the_output(_: Effort) -> Found:
-    """tanh(f): the kernel moves at every width."""
+    """tanh(f): the kernel moves at every width. How far depends on the target: to reach 1, f would have to
+    grow for ever, and the kernel goes to 0."""
     changes = []
     for width in (100, 1000, 4000):
         model = Model(layers=(*network(width).layers, Tanh()))
@@ -51,7 +53,7 @@ def activation_on_the_output(_: Effort) -> Found:
             seeds=tuple(range(5)),
         )
         changes.append(float(np.median(last_values(spec)["kernel_distance"])))
-    return Found(numbers(changes, 3), min(changes) > 0.3 and max(changes) / min(changes) < 1.5)
+    return Found(numbers(changes, 3), min(changes) > 0.7 and max(changes) / min(changes) < 1.05)
 
 
 def undertrained(_: Effort) -> Found:
@@ -75,29 +77,44 @@ def undertrained(_: Effort) -> Found:
 
 
 def mean_field_of_ten(effort: Effort) -> Found:
-    """N = 10, rates not scaled: all converge, the kernel grows, and moves most while the loss falls."""
+    """N = 10, in time over N: all converge, and the kernel grows, by as much as 600 other seeds gave."""
+    model = network(10, None, MeanField(lr_scale="width"))
+    ends = LinearSchedule(points=2)
+    parts = []
+    for first in range(0, 15 * effort.seeds, AT_ONCE):
+        spec = RunSpec(
+            model=model,
+            data=DATA,
+            training=GradientFlow(t_end=60.0),
+            record=(LossRecord(schedule=ends), KernelRecord(schedule=ends)),
+            seeds=tuple(range(first, first + AT_ONCE)),
+        )
+        start, *_, end = (point.values for point in points(spec))
+        norms = [np.linalg.norm(each["kernel"], axis=(1, 2)) for each in (start, end)]
+        parts.append(np.stack([end["loss"] / start["loss"], norms[1] / norms[0]]))
+    left, growth = np.concatenate(parts, axis=1)
+    median, error = median_with_error(growth)
+    text = f"{int((left < 1e-2).sum())} of {len(left)} converge; {median:.2f} +- {error:.1g}"
+    reach = f"from {growth.min():.2g} to {growth.max():.2g}"
+    return Found(f"{text}, {reach}", bool((left < 1e-2).all()) and abs(median - 9.5) <= 0.5 + 4 * error)
+
+
+def peak_of_velocity(effort: Effort) -> Found:
+    """N = 10: the kernel moves most while the loss falls from 90 % to 1 %, in every seed."""
     schedule = LinearSchedule(points=200)
     spec = RunSpec(
         model=network(10, None, MeanField(lr_scale="width")),
         data=DATA,
         training=GradientFlow(t_end=60.0),
-        record=tuple(
-            record(schedule=schedule) for record in (LossRecord, KernelRecord, KernelVelocityRecord)
-        ),
-        seeds=tuple(range(2 * effort.seeds)),
+        record=(LossRecord(schedule=schedule), KernelVelocityRecord(schedule=schedule)),
+        seeds=tuple(range(effort.seeds)),
     )
     found = [point.values for point in points(spec)]
-    loss, kernels, velocity = (
-        np.array([values[name] for values in found]) for name in ("loss", "kernel", "kernel_velocity")
-    )
-    norms = np.linalg.norm(kernels, axis=(2, 3))
-    growth = norms[-1] / norms[0]
+    loss, velocity = (np.array([values[name] for values in found]) for name in ("loss", "kernel_velocity"))
     share, peak = loss / loss[0], velocity.argmax(axis=0)
     begin, end = (share < 0.9).argmax(axis=0), (share < 0.01).argmax(axis=0)
     between = (peak >= begin - 1) & (peak <= end + 1)  # to within the recording's interval
-    text = f"{int((share[-1] < 1e-2).sum())} of {len(peak)} converge; growth {np.median(growth):.1f}; "
-    holds = bool((share[-1] < 1e-2).all() and between.all() and 7 < np.median(growth) < 13)
-    return Found(f"{text}{int(between.sum())} peaks between", holds)
+    return Found(f"{int(between.sum())} of {len(peak)}", bool(between.all()))
 
 
 def linear_standard(width: int, distance: float, time: float, effort: Effort) -> Found:
@@ -120,13 +137,12 @@ def linear_standard(width: int, distance: float, time: float, effort: Effort) ->
     loss = np.array([point.values["loss"] for point in found])
     end: Mapping[str, Any] = found[-1].values
     apart = np.asarray(end["linearized"]["distance"]) * np.asarray(end["path"]["displacement"])
-    ratio = float(np.median(apart / np.asarray(end["path"]["length"])))
+    ratios = apart / np.asarray(end["path"]["length"])
     passed = [
         np.interp(math.log(0.01), *falling(np.log(np.maximum(each, 1e-30) / each[0]), times))
         for each in loss.T
     ]
-    reached = float(np.median(passed))
-    return every([near(ratio, distance, 0.3), near(reached, time, 0.3)])
+    return every([like(ratios, distance), like(passed, time)])
 
 
 def falling(values: Any, times: Any) -> tuple[Any, Any]:
@@ -135,9 +151,15 @@ def falling(values: Any, times: Any) -> tuple[Any, Any]:
     return values[order], times[order]
 
 
-def near(value: float, expected: float, rtol: float) -> Found:
-    """Within what some tens of seeds leave open."""
-    return inside(value, expected * (1 - rtol), expected * (1 + rtol))
+def like(values: Any, expected: float) -> Found:
+    """Whether the median agrees with one that other 100 seeds gave: to 4 standard errors of the difference,
+    and the rounding of what was stated."""
+    known = np.asarray(values, dtype=np.float64)
+    median, error = median_with_error(known)
+    theirs = error * math.sqrt(len(known) / 100)
+    rounding = 0.5 * 10.0 ** (math.floor(math.log10(expected)) - 1)
+    off = abs(median - expected)
+    return Found(f"{median:.3g} +- {error:.1g}", off <= 4 * math.hypot(error, theirs) + rounding)
 
 
 def same_path(first: Model, second: Model, factors: dict[str, float] | None = None) -> Found:
@@ -157,12 +179,12 @@ def same_path(first: Model, second: Model, factors: dict[str, float] | None = No
 
 def mup_is_mean_field(_: Effort) -> Found:
     """One hidden layer."""
-    return same_path(network(64, None, MuP(optimizer="sgd")), network(64, None, MeanField(lr_scale="width")))
+    return same_path(network(60, None, MuP(optimizer="sgd")), network(60, None, MeanField(lr_scale="width")))
 
 
 def standard_is_ntk(_: Effort) -> Found:
     """One hidden layer: the standard network moves as the NTK one with rate N on the read-out."""
-    return same_path(network(64, None, Standard()), network(64, None, NTK()), {"layers.2.W": 64.0})
+    return same_path(network(60, None, Standard()), network(60, None, NTK()), {"layers.2.W": 60.0})
 
 
 def limit_of_mean_field(effort: Effort) -> Found:
@@ -198,10 +220,13 @@ CLAIMS = (
         for width, (distance, time) in LINEAR.items()
     ),
     Claim(
-        "tanh on the output, N = 100, 1000, 4000: kernel change", "does not fall", activation_on_the_output
+        "tanh on the output, N = 100, 1000, 4000: kernel change",
+        "does not fall (first stated: 0.75, 0.72, 0.71, for a target that is not said; here it is 1)",
+        activation_on_the_output,
     ),
     Claim("Mean field, N = 1000, lr not scaled, at T = 10 and 300", "0.0056 with 97 %; 7.3", undertrained),
-    Claim("Mean field, N = 10: growth of the kernel; peak of its velocity", "9.5; all", mean_field_of_ten),
+    Claim("Mean field, N = 10: growth of the kernel", "all converge; 9.5 +- 0.5", mean_field_of_ten),
+    Claim("the same: peak of its velocity while the loss falls", "all", peak_of_velocity),
     Claim("muP = mean field with lr N (paired draws)", "1e-9", mup_is_mean_field),
     Claim("standard = NTK with lr N on the read-out (paired draws)", "1e-9", standard_is_ntk),
     Claim("Wide mean-field networks come to the particles", "N^-1/2", limit_of_mean_field),

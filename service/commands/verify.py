@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from service.commands.common import AsJson, print_json, wants_json
 from service.commands.terminal import err, out
+
+MOST_PROCESSES = 4
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,7 +29,8 @@ def verify(
     from ntkengine.verify import verify as measured
 
     lines = []
-    for line in measured(QUICK if quick else FULL, only):
+    processes = 1 if only else min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    for line in measured(QUICK if quick else FULL, only, processes):
         lines.append(line)
         if wants_json(as_json):
             print_json(asdict(line))

@@ -13,7 +13,9 @@ from ntkengine.figures.report import OWN, STATEMENTS, report
 from ntkengine.verify import QUICK, claims
 
 
-@pytest.mark.parametrize("name", ["linear_one_neuron", "linear_standard_100", "quadratic_ntk_10_scaled"])
+@pytest.mark.parametrize(
+    "name", ["new_point", "linear_one_neuron", "linear_standard_100", "quadratic_ntk_10_scaled"]
+)
 def test_a_figure_is_a_png_and_an_svg(name: str, tmp_path: Path) -> None:
     png, svg = draw(tmp_path, name)
     assert png.read_bytes().startswith(b"\x89PNG")
