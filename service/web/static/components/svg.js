@@ -48,8 +48,11 @@ const grid = (x1, y1, x2, y2) => `<path d="M${x1} ${y1}L${x2} ${y2}" stroke="${s
 function drawn({ x, y, points, dash, faint }, { stroke, width }, across, up) {
   const places = x.map((each, i) => (y[i] == null ? [NaN] : [across(each), up(y[i])]))
     .filter((pair) => pair.every(Number.isFinite)).map((pair) => pair.map((each) => each.toFixed(2)));
-  const color = faint ? `${stroke.match(/#\w+/)}" stroke-opacity="0.45` : stroke;
-  if (points) return places.map(([cx, cy]) => `<circle cx="${cx}" cy="${cy}" r="4.5" fill="${stroke}"/>`).join("");
+  const color = faint ? stroke.match(/#\w+/)[0] : stroke;
+  const opacity = faint ? 0.45 : 1;
+  if (points) {
+    return places.map(([cx, cy]) => `<circle cx="${cx}" cy="${cy}" r="4.5" fill="${color}" fill-opacity="${opacity}"/>`).join("");
+  }
   const path = places.map((pair, i) => `${i ? "L" : "M"}${pair.join(" ")}`).join("");
-  return `<path d="${path}" stroke="${color}" stroke-width="${width}"${dash ? ' stroke-dasharray="6 4"' : ""}/>`;
+  return `<path d="${path}" stroke="${color}" stroke-opacity="${opacity}" stroke-width="${width}"${dash ? ' stroke-dasharray="6 4"' : ""}/>`;
 }

@@ -35,6 +35,7 @@ function Sweep({ name, axis, numbers }) {
   if (groups.length < 2) return null;
   const x = groups.map((group) => group.x);
   const series = [
+    ...members(groups, x),
     { label: "median", x, y: groups.map((group) => median(group.values)), points: true, color: "--s1" },
     ...(fit ? [{ label: "fitted power", x, y: x.map((each) => Math.exp(fit.intercept) * each ** fit.slope), color: "--s2" }] : []),
   ];
@@ -42,6 +43,15 @@ function Sweep({ name, axis, numbers }) {
   return html`
     <${Chart} title=${title} note=${said(fit)} series=${series}
       x=${{ label: inWords(axis.path), log: true }} y=${{ label: name.split(", ").at(-1).replaceAll("_", " "), log: isPositive }} />`;
+}
+
+/** Each network as a faint point, where there are several. */
+function members(groups, x) {
+  const most = Math.max(...groups.map(({ values }) => values.length));
+  return Array.from({ length: most > 1 ? most : 0 }, (_, j) => ({
+    label: j === 0 ? "each network" : "", x, y: groups.map(({ values }) => values[j] ?? null),
+    points: true, faint: true, color: "--s8",
+  }));
 }
 
 function said(fit) {
