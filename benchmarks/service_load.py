@@ -15,7 +15,7 @@ import httpx
 READERS = 500
 ROWS = 4000
 ROUNDS = 7
-INPUTS: dict[str, Any] = {"kind": "dataset", "name": "digits", "limit": 1200}
+INPUTS: dict[str, Any] = {"kind": "dataset", "name": "digits", "limit": 1400}
 WATCHED: dict[str, Any] = {
     "model": {"layers": [{"kind": "dense", "width": 2}]},
     "data": {"x": [[1.0]], "y": [[1.0, 0.0]]},
@@ -24,10 +24,10 @@ WATCHED: dict[str, Any] = {
 }
 # Its step is a few products of large matrices, a second and more in one call each.
 HEAVY: dict[str, Any] = {
-    "model": {"layers": [{"kind": "dense", "width": 8192}, {"kind": "relu"}, {"kind": "dense", "width": 8192},
+    "model": {"layers": [{"kind": "dense", "width": 6144}, {"kind": "relu"}, {"kind": "dense", "width": 6144},
                          {"kind": "relu"}, {"kind": "dense", "width": 10}]},
     "data": {"x": INPUTS, "y": INPUTS},
-    "training": {"kind": "gradient_descent", "learning_rate": 1e-3, "steps": 200},
+    "training": {"kind": "gradient_descent", "learning_rate": 1e-3, "steps": 1000},
     "record": [{"what": "loss"}],
 }  # fmt: skip
 
