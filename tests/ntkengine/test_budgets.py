@@ -26,9 +26,11 @@ def measured(seeds: Iterable[int]) -> list[dict[str, Any]]:
 
 
 def check(found: list[dict[str, Any]]) -> None:
-    for each in found:
-        assert "peak" in each, each
-        assert each["peak"] <= MARGIN * each["budget"], each
+    """None takes more; a few may be refused, where another number of rows makes another way the fastest."""
+    assert not [each for each in found if "error" in each]
+    computed = [each for each in found if "peak" in each]
+    assert len(computed) >= 0.9 * len(found)
+    assert not [each for each in computed if each["peak"] > MARGIN * each["budget"]]
 
 
 @pytest.mark.long
@@ -41,5 +43,5 @@ def test_a_few() -> None:
 def test_two_hundred() -> None:
     found = measured(range(100, 300))
     check(found)
-    near = [each["peak"] / each["budget"] for each in found]
+    near = [each["peak"] / each["budget"] for each in found if "peak" in each]
     assert max(near) > 0.5  # or budgets would not have mattered
