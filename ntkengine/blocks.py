@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-LONGEST = 2**14  # numbers in one sum
+LONGEST = 2**14  # numbers in one sum: long ones of float32 lose digits
+STRIPS = 4  # of the rows of a matrix whose product with itself is taken: the fewer, the more is done twice
 
 Shares = Mapping[str, float]  # weights of a layer's tensors, by name
 
@@ -40,18 +41,56 @@ class Contraction:
         """`sum_p first[i, a, p] second[j, b, p]`, shape (n1, n2, *out)."""
         import torch
 
-        letters = f"i{self.left}p,j{self.right}p->ij{self.out}"
-        # in parts: one long sum of float32 numbers loses digits
-        parts = zip(torch.split(first, LONGEST, -1), torch.split(second, LONGEST, -1), strict=True)
-        return sum_in_place(torch.einsum(letters, a, b) for a, b in parts)
+        itself = same(first, second)
+        if self.left != self.right:
+            shape = (*first.shape[:2], *second.shape[:2])
+            flat = matrix_product(first.flatten(0, 1), second.flatten(0, 1), itself=itself)
+            return flat.reshape(shape).transpose(1, 2)
+        if not self.out:
+            return matrix_product(first.flatten(1), second.flatten(1), itself=itself)
+        each = (matrix_product(first[:, a], second[:, a], itself=itself) for a in range(first.shape[1]))
+        return torch.stack(list(each), dim=-1)
+
+
+def same(first: Tensor, second: Tensor) -> bool:
+    """Whether both are the same numbers in memory."""
+    return (first.data_ptr(), first.shape, first.stride()) == (
+        second.data_ptr(),
+        second.shape,
+        second.stride(),
+    )
+
+
+def matrix_product(first: Tensor, second: Tensor, *, itself: bool) -> Tensor:
+    """`first @ second.T`; of a matrix with itself little more than half of it, and its mirror image."""
+    n, strip = len(first), -(-len(first) // (STRIPS if itself else 1))
+    product = first.new_empty(n, len(second))
+    parts = list(zip(first.split(LONGEST, 1), second.split(LONGEST, 1), strict=True))
+    for start in range(0, n, max(strip, 1)):
+        stop, left = start + strip, start if itself else 0
+        block = product[start:stop, left:]
+        for i, (a, b) in enumerate(parts):
+            block.addmm_(a[start:stop], b[left:].T, beta=float(i > 0))
+        if itself:
+            product[stop:, start:stop] = block[:, strip:].T
+    return product
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """A layer's inputs h (n, *in_shape) and `df_a / d(its output)`, g (n, k, *out_shape)."""
+    """What a layer's weights read at positions, h (n, P, fan_in), and `df_a / d(its output)`, g (n, k, P,
+    width)."""
 
     h: Tensor
     g: Tensor
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """`df_a / dW` and `df_a / db` of inputs, (n, k, numbers of W) and (n, k, width), without multipliers."""
+
+    weights: Tensor
+    biases: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,51 +101,64 @@ class Sums:
     fan_in: int
     width: int
     shared: bool = True  # the same weights at every position
+    groups: int = 1  # of the numbers that are read, and of the sums, each with weights of its own
+    tokens: bool = False  # weights are looked up, so that most of a gradient is zero
 
     def by_pairs(self, n1: int, n2: int, outputs: int) -> float:
         """Multiplications for `outputs` pairs of outputs, by the products of all pairs of positions."""
-        return float(n1 * n2 * self.positions**2 * (self.fan_in + outputs * self.width))
+        pairs = self.positions**2 if self.shared else self.positions
+        return float(n1 * n2 * pairs * (self.fan_in + outputs * self.width))
 
-    def by_jacobian(self, n1: int, n2: int, k: int, outputs: int) -> float:
-        """Multiplications by the Jacobians of this layer's weights."""
+    def by_gradients(self, n1: int, n2: int, k: int, outputs: int) -> float:
+        """Multiplications by the gradients of this layer's weights."""
         weights = self.fan_in * self.width
         return float((n1 + n2) * k * self.positions * weights + n1 * n2 * outputs * weights)
 
+    def gradients_pay(self, n1: int, n2: int, k: int, outputs: int) -> bool:
+        """Whether gradients are the cheaper way, or the only one."""
+        if self.groups > 1:
+            return True
+        if self.tokens or not self.shared:
+            return False
+        return self.by_gradients(n1, n2, k, outputs) < self.by_pairs(n1, n2, outputs)
+
     def cost(self, n1: int, n2: int, k: int, outputs: int) -> float:
         """Multiplications by the cheaper way."""
-        if not self.shared:
-            return float(self.positions * n1 * n2 * (self.fan_in + outputs * self.width))
-        return min(self.by_pairs(n1, n2, outputs), self.by_jacobian(n1, n2, k, outputs))
+        if self.gradients_pay(n1, n2, k, outputs):
+            return self.by_gradients(n1, n2, k, outputs)
+        return self.by_pairs(n1, n2, outputs)
+
+
+def gradients(h: Tensor, g: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+    """Of one output: `sum_p g[i, p, o] h[i, p, d]` (n, numbers), in which o and d are of the same group, and
+    `sum_p g[i, p, o]`, for h (n, P, groups fan_in) and g (n, P, width)."""
+    n, places, width = g.shape
+    if groups == width == h.shape[2]:
+        return (g * h).sum(1), g.sum(1)
+    given = g.reshape(n, places, groups, -1).permute(0, 2, 3, 1)
+    read = h.reshape(n, places, groups, -1).transpose(1, 2)
+    return (given @ read).reshape(n, -1), g.sum(1)
+
+
+def gradients_block(
+    left: Gradients, right: Gradients, contraction: Contraction, scales: tuple[float, float]
+) -> Tensor:
+    """The share of weights, and of a bias, from their gradients, scaled by the squared multipliers of the
+    weights and of the bias (0: none)."""
+    block = contraction.product(left.weights, right.weights).mul_(scales[0])
+    if scales[1]:
+        block.add_(contraction.product(left.biases, right.biases), alpha=scales[1])
+    return block
 
 
 def shared_block(
     left: Derivatives, right: Derivatives, contraction: Contraction, scales: tuple[float, float]
 ) -> Tensor:
-    """The share of weights, and of a bias, that are the same at all positions, scaled by the squared
-    multipliers of the weights and of the bias (0: none).
-
-    Args:
-        left, right: h (n, P, fan_in), g (n, k, P, width).
-    """
+    """The same from all pairs of positions, for weights that are the same at all of them."""
     import torch
 
-    n1, n2, k = len(left.h), len(right.h), left.g.shape[1]
-    sums = Sums(left.h.shape[1], left.h.shape[2], left.g.shape[3])
-    outputs = k if contraction.left == contraction.right else k * k
-    if sums.by_pairs(n1, n2, outputs) <= sums.by_jacobian(n1, n2, k, outputs):
-        inner = torch.einsum("ipd,jqd->ijpq", left.h, right.h) * scales[0] + scales[1]
-        return from_pairs(left, right, contraction, inner)
-    block = scales[0] * contraction.product(jacobian(left), jacobian(right))
-    if scales[1]:
-        block += scales[1] * contraction.product(left.g.sum(2), right.g.sum(2))
-    return block
-
-
-def jacobian(sides: Derivatives) -> Tensor:
-    """`sum_p g[i, a, p, o] h[i, p, d]`, shape (n, k, o d), by one product of matrices an input."""
-    n, k, _, width = sides.g.shape
-    product = sides.g.transpose(2, 3).flatten(1, 2) @ sides.h
-    return product.reshape(n, k, width * sides.h.shape[2])
+    inner = torch.einsum("ipd,jqd->ijpq", left.h, right.h) * scales[0] + scales[1]
+    return from_pairs(left, right, contraction, inner)
 
 
 def from_pairs(left: Derivatives, right: Derivatives, contraction: Contraction, inner: Tensor) -> Tensor:
@@ -115,7 +167,7 @@ def from_pairs(left: Derivatives, right: Derivatives, contraction: Contraction, 
 
     if left.g.shape[2] == right.g.shape[2] == 1:
         outer = contraction.product(left.g[:, :, 0], right.g[:, :, 0])
-        return outer * inner.reshape(*inner.shape[:2], *[1] * (outer.ndim - 2))
+        return outer.mul_(inner.reshape(*inner.shape[:2], *[1] * (outer.ndim - 2)))
     letters = f"i{contraction.left}po,j{contraction.right}qo,ijpq->ij{contraction.out}"
     return torch.einsum(letters, left.g, right.g, inner)
 

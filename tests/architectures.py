@@ -299,12 +299,9 @@ FALLBACKS: dict[str, set[str]] = {
     "weight used outside": {"layer"},
     "inputs by name": {""},
     "inputs in a tuple": {""},
-    "depthwise": {"0"},
     "circular": {"0"},
     "padding by name": {"0"},
     "transposed": {"0"},
-    "torch's attention": {"built_in", "built_in.out_proj"},
-    "torch's encoder": {f"1.layers.{i}.self_attn{part}" for i in (0, 1) for part in ("", ".out_proj")},
     "rows on the second axis": {"inner"},
     "as many steps as rows": {"inner"},
     "bert": {"model.bert.embeddings.position_embeddings"},  # which it calls with one row for all

@@ -1,24 +1,38 @@
 """How the tensors of a module enter its outputs: what structured derivatives need to know of its kind.
 
 A form reads what the tensors multiply from the module's input, and the derivatives of its output in the same
-layout, with positions on one axis. Modules are told apart by their exact type: a subclass may do anything.
+layout, with positions on one axis. From these come gradients of the tensors, or directly their share.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import nn
 from torch.nn import functional
 
-from ntkengine.blocks import Contraction, Derivatives, Shares, Sums, from_pairs, separate_block, shared_block
+from ntkengine.blocks import (
+    Contraction,
+    Derivatives,
+    Gradients,
+    Shares,
+    Sums,
+    from_pairs,
+    gradients_block,
+    separate_block,
+    shared_block,
+)
 from ntkengine.network import LayerModule
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+LayerShare = Derivatives | Gradients
+Recorder = Callable[["Tensor", "Tensor"], "Tensor"]  # of what tensors read and gave; returns what goes on
 
 
 class Form(ABC):
@@ -38,15 +52,38 @@ class Form(ABC):
     def read(self, module: Any, h: Tensor) -> Tensor:
         """What the tensors multiply, (n, positions, numbers)."""
 
-    @abstractmethod
     def given(self, module: Any, g: Tensor) -> Tensor:
-        """Output derivatives (n, k, *output) as (n, k, positions, width)."""
+        """Derivatives (n, *output) of one of the network's outputs as (n, positions, width)."""
+        return g.reshape(len(g), -1, g.shape[-1])
+
+    def watched(self, module: Any, record: Recorder) -> Callable[[], None]:
+        """Record every call of the module, until the call of what is returned."""
+
+        def hook(_: Any, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
+            return record(args[0] if args else next(iter(named.values())), output)
+
+        handle = module.register_forward_hook(hook, with_kwargs=True)
+        return cast("Callable[[], None]", handle.remove)
 
     @abstractmethod
-    def block(
+    def squares(self, module: Any, weights: Shares) -> tuple[float, float]:
+        """The squared multipliers of weights and bias, times the weights of their shares; 0 without bias."""
+
+    def pairs(
         self, module: Any, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
     ) -> Tensor:
-        """The share of the module's tensors in the NTK, each times its weight."""
+        """The share of the module's tensors in the NTK, each times its weight, from pairs of positions."""
+        return shared_block(left, right, contraction, self.squares(module, weights))
+
+    def block(
+        self, module: Any, left: LayerShare, right: LayerShare, contraction: Contraction, weights: Shares
+    ) -> Tensor:
+        """The share in the NTK, from whichever was computed."""
+        if isinstance(left, Gradients) and isinstance(right, Gradients):
+            return gradients_block(left, right, contraction, self.squares(module, weights))
+        if isinstance(left, Derivatives) and isinstance(right, Derivatives):
+            return self.pairs(module, left, right, contraction, weights)
+        raise TypeError("both sides of a block are computed in the same way")
 
 
 class PlacedLayer(Form):
@@ -66,10 +103,10 @@ class PlacedLayer(Form):
     def read(self, module: LayerModule, h: Tensor) -> Tensor:
         return module.site.layer.read(module.site, h)
 
-    def given(self, module: LayerModule, g: Tensor) -> Tensor:
-        return g.reshape(*g.shape[:2], -1, g.shape[-1])
+    def squares(self, module: LayerModule, weights: Shares) -> tuple[float, float]:
+        return module.site.layer.squares(module.site, weights)
 
-    def block(
+    def pairs(
         self,
         module: LayerModule,
         left: Derivatives,
@@ -77,9 +114,8 @@ class PlacedLayer(Form):
         contraction: Contraction,
         weights: Shares,
     ) -> Tensor:
-        site = module.site
         block = shared_block if self.sums(module, left.h, left.g).shared else separate_block
-        return block(left, right, contraction, site.layer.squares(site, weights))
+        return block(left, right, contraction, self.squares(module, weights))
 
 
 class Plain(Form):
@@ -87,10 +123,8 @@ class Plain(Form):
 
     tensors: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
-    def block(
-        self, module: Any, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
-    ) -> Tensor:
-        return shared_block(left, right, contraction, (weights.get("weight", 0.0), weights.get("bias", 0.0)))
+    def squares(self, module: Any, weights: Shares) -> tuple[float, float]:
+        return weights.get("weight", 0.0), weights.get("bias", 0.0)
 
 
 class LinearForm(Plain):
@@ -105,19 +139,16 @@ class LinearForm(Plain):
     def read(self, module: nn.Linear, h: Tensor) -> Tensor:
         return h.reshape(len(h), -1, h.shape[-1])
 
-    def given(self, module: nn.Linear, g: Tensor) -> Tensor:
-        return g.reshape(*g.shape[:2], -1, g.shape[-1])
-
 
 class ConvForm(Plain):
     """Convolutions in 1, 2 and 3 dimensions, channels first; each position reads a patch."""
 
     def fits(self, module: Any) -> bool:
-        return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        return module.padding_mode == "zeros" and not isinstance(module.padding, str)
 
     def sums(self, module: Any, h: Tensor, y: Tensor) -> Sums:
-        taps = math.prod(module.kernel_size)
-        return Sums(math.prod(y.shape[2:]), taps * module.in_channels, module.out_channels)
+        fan_in = math.prod(module.kernel_size) * module.in_channels // module.groups
+        return Sums(math.prod(y.shape[2:]), fan_in, module.out_channels, groups=module.groups)
 
     def read(self, module: Any, h: Tensor) -> Tensor:
         axes = range(2, h.ndim)
@@ -132,7 +163,7 @@ class ConvForm(Plain):
         return patches.reshape(len(h), math.prod(windows.shape[2 : 2 + len(axes)]), -1)
 
     def given(self, module: Any, g: Tensor) -> Tensor:
-        return g.flatten(3).transpose(2, 3)
+        return channels_last(g)
 
 
 class EmbeddingForm(Form):
@@ -144,15 +175,15 @@ class EmbeddingForm(Form):
         return module.max_norm is None and not module.scale_grad_by_freq
 
     def sums(self, module: nn.Embedding, h: Tensor, y: Tensor) -> Sums:
-        return Sums(math.prod(h.shape[1:]), 1, module.embedding_dim)
+        return Sums(math.prod(h.shape[1:]), 1, module.embedding_dim, tokens=True)
 
     def read(self, module: nn.Embedding, h: Tensor) -> Tensor:
         return h.reshape(len(h), -1, 1)
 
-    def given(self, module: nn.Embedding, g: Tensor) -> Tensor:
-        return g.reshape(*g.shape[:2], -1, g.shape[-1])
+    def squares(self, module: nn.Embedding, weights: Shares) -> tuple[float, float]:
+        return weights["weight"], 0.0
 
-    def block(
+    def pairs(
         self, module: Any, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
     ) -> Tensor:
         first, second = left.h[:, None, :, None, 0], right.h[None, :, None, :, 0]
@@ -162,37 +193,27 @@ class EmbeddingForm(Form):
         return from_pairs(left, right, contraction, same.to(left.g.dtype) * weights["weight"])
 
 
-class ScaleForm(Form):
-    """The scale and shift of a normalisation: `y[p, c] = w[c] h[p, c] + b[c]`, h the normalised input."""
-
-    tensors: ClassVar[tuple[str, ...]] = ("weight", "bias")
+class ScaleForm(Plain):
+    """The scale and shift of a normalisation: `y[p, c] = w[c] h[p, c] + b[c]`, h the normalised input; each
+    channel is a group."""
 
     @abstractmethod
     def normalised(self, module: Any, h: Tensor) -> Tensor:
         """The output before scale and shift, in the layout of the input."""
 
-    @abstractmethod
-    def by_channel(self, module: Any, values: Tensor, leading: int) -> Tensor:
-        """(*leading axes, ...) as (*leading axes, positions, channels)."""
+    def by_channel(self, module: Any, values: Tensor) -> Tensor:
+        """(n, ...) as (n, positions, channels)."""
+        return channels_last(values)
 
     def sums(self, module: Any, h: Tensor, y: Tensor) -> Sums:
-        positions, channels = self.by_channel(module, h, 1).shape[1:]
-        return Sums(positions, 1, channels)
+        positions, channels = self.by_channel(module, h).shape[1:]
+        return Sums(positions, 1, channels, groups=channels)
 
     def read(self, module: Any, h: Tensor) -> Tensor:
-        return self.by_channel(module, self.normalised(module, h), 1)
+        return self.by_channel(module, self.normalised(module, h))
 
     def given(self, module: Any, g: Tensor) -> Tensor:
-        return self.by_channel(module, g, 2)
-
-    def block(
-        self, module: Any, left: Derivatives, right: Derivatives, contraction: Contraction, weights: Shares
-    ) -> Tensor:
-        total = contraction.product(*((each.g * each.h[:, None]).sum(2) for each in (left, right)))
-        total *= weights.get("weight", 0.0)
-        if "bias" in weights:
-            total += weights["bias"] * contraction.product(left.g.sum(2), right.g.sum(2))
-        return total
+        return self.by_channel(module, g)
 
 
 class LayerNormForm(ScaleForm):
@@ -204,8 +225,8 @@ class LayerNormForm(ScaleForm):
     def normalised(self, module: nn.LayerNorm, h: Tensor) -> Tensor:
         return functional.layer_norm(h, list(module.normalized_shape), None, None, module.eps)
 
-    def by_channel(self, module: nn.LayerNorm, values: Tensor, leading: int) -> Tensor:
-        return values.reshape(*values.shape[:leading], -1, math.prod(module.normalized_shape))
+    def by_channel(self, module: nn.LayerNorm, values: Tensor) -> Tensor:
+        return values.reshape(len(values), -1, math.prod(module.normalized_shape))
 
 
 class GroupNormForm(ScaleForm):
@@ -216,9 +237,6 @@ class GroupNormForm(ScaleForm):
 
     def normalised(self, module: nn.GroupNorm, h: Tensor) -> Tensor:
         return functional.group_norm(h, module.num_groups, None, None, module.eps)
-
-    def by_channel(self, module: Any, values: Tensor, leading: int) -> Tensor:
-        return channels_last(values, leading)
 
 
 class BatchNormForm(ScaleForm):
@@ -232,40 +250,7 @@ class BatchNormForm(ScaleForm):
             h, module.running_mean, module.running_var, None, None, False, 0.0, module.eps
         )
 
-    def by_channel(self, module: Any, values: Tensor, leading: int) -> Tensor:
-        return channels_last(values, leading)
 
-
-def channels_last(values: Tensor, leading: int) -> Tensor:
-    """(*leading, C, ...) as (*leading, positions, C)."""
-    flat = values.reshape(*values.shape[: leading + 1], -1)
-    return flat.transpose(-1, -2)
-
-
-FORMS: Mapping[type, Form] = {
-    LayerModule: PlacedLayer(),
-    nn.Linear: LinearForm(),
-    nn.Conv1d: ConvForm(),
-    nn.Conv2d: ConvForm(),
-    nn.Conv3d: ConvForm(),
-    nn.Embedding: EmbeddingForm(),
-    nn.LayerNorm: LayerNormForm(),
-    nn.GroupNorm: GroupNormForm(),
-    nn.BatchNorm1d: BatchNormForm(),
-    nn.BatchNorm2d: BatchNormForm(),
-    nn.BatchNorm3d: BatchNormForm(),
-}
-
-
-# Kinds of libraries that are not imported for this.
-FORMS_BY_NAME: Mapping[str, Form] = {"transformers.pytorch_utils.Conv1D": LinearForm()}  # weights (in, out)
-
-
-def form_of(module: nn.Module) -> Form | None:
-    """The form of a module whose trained tensors are all covered by it."""
-    kind = type(module)
-    form = FORMS.get(kind) or FORMS_BY_NAME.get(f"{kind.__module__}.{kind.__qualname__}")
-    trained = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
-    if form is None or not trained or not trained <= set(form.tensors) or not form.fits(module):
-        return None
-    return form
+def channels_last(values: Tensor) -> Tensor:
+    """(n, C, ...) as (n, positions, C)."""
+    return values.reshape(*values.shape[:2], -1).transpose(1, 2)

@@ -47,6 +47,11 @@ class LayerWork:
     numbers: int
     sums: Sums | None
 
+    def by_gradients(self, work: Work) -> bool:
+        """Whether its share comes from gradients of its weights, not from pairs of positions."""
+        sums = self.sums
+        return sums is not None and sums.gradients_pay(work.n1, work.n2, work.k, work.outputs)
+
     @property
     def multiplications(self) -> float:
         """Of a forward pass on one input."""
@@ -95,8 +100,8 @@ class Implementation(ABC):
         """How the share of each layer is computed, by path."""
 
     @abstractmethod
-    def derivatives(self, subject: Subject, x: Any) -> Any:
-        """What `contract` needs to know of some inputs."""
+    def derivatives(self, subject: Subject, x: Any, work: Work) -> Any:
+        """What `contract` needs to know of some inputs, of a kernel of those shapes in all."""
 
     @abstractmethod
     def contract(

@@ -33,7 +33,7 @@ class JacobianContraction(Implementation):
     def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
         return {layer.path: "jacobian" for layer in layers}
 
-    def derivatives(self, subject: Subject, x: Any) -> dict[str, Tensor]:
+    def derivatives(self, subject: Subject, x: Any, work: Work) -> dict[str, Tensor]:
         """Jacobians `df_a / dp` by name, (n, k, p)."""
         return subject.jacobians(x, subject.tensors)
 

@@ -75,11 +75,13 @@ def empirical_ntk_by_layer(
     outputs: Outputs = "mean",
     implementation: str = "auto",
     parameters: Sequence[str] | None = None,
+    budget: int = MEMORY_BUDGET,
 ) -> dict[str, Tensor]:
-    """The shares of the layers in the NTK, by path; they add up to `empirical_ntk`. Arguments as there."""
-    blocks = Blocks.of(network, x1, x2, outputs, implementation, parameters, False, MEMORY_BUDGET)
-    everything = slice(0, blocks.work.n1), slice(0, blocks.work.n2)
-    return blocks.by_layer(*everything)
+    """The shares of the layers in the NTK, by path; they add up to `empirical_ntk`. Arguments and errors as
+    there; the budget is for the shares of all layers together."""
+    blocks = Blocks.of(network, x1, x2, outputs, implementation, parameters, False, budget, by_layer=True)
+    entries = dict.fromkeys(blocks.weights_by_layer(), entry_of(blocks.work))
+    return gram(blocks.by_layer, entries, with_all_threads(blocks.tiles))
 
 
 def empirical_gram(
@@ -187,6 +189,7 @@ class Blocks:
         budget: int,
         *,
         in_memory: bool = True,
+        by_layer: bool = False,
     ) -> Blocks:
         """Look at the network, and choose an implementation."""
         from ntkengine.empirical.subject import Subject, length
@@ -196,7 +199,12 @@ class Blocks:
         itemsize = next(iter(subject.tensors.values())).element_size()
         work = Work(n1, n2, subject.outputs, itemsize, OUTPUT_FORMS[outputs], symmetric=x2 is None)
         chosen, tiles = plan_with_tiles(
-            subject.layers, work, implementation=implementation, budget=budget, in_memory=in_memory
+            subject.layers,
+            work,
+            implementation=implementation,
+            budget=budget,
+            in_memory=in_memory,
+            kernels=len({layer_of(name) for name in subject.tensors}) if by_layer else 1,
         )
         weights = rates_of(network) if with_rates else dict.fromkeys(subject.tensors, 1.0)
         return cls(subject, x1, x2, work, chosen, tiles, weights)
@@ -216,12 +224,16 @@ class Blocks:
 
     def by_layer(self, rows: slice, columns: slice) -> dict[str, Tensor]:
         """The same, by layer."""
+        sides = self.sides(rows, columns)
+        blocks = {path: self.contracted(sides, own) for path, own in self.weights_by_layer().items()}
+        return {path: self.finished(block, rows == columns) for path, block in blocks.items()}
+
+    def weights_by_layer(self) -> dict[str, dict[str, float]]:
+        """The weights of each layer's tensors, by its path."""
         layers: dict[str, dict[str, float]] = {}
         for name, weight in self.weights.items():
-            layers.setdefault(name.rpartition(".")[0], {})[name] = weight
-        sides = self.sides(rows, columns)
-        blocks = {path: self.contracted(sides, own) for path, own in layers.items()}
-        return {path: self.finished(block, rows == columns) for path, block in blocks.items()}
+            layers.setdefault(layer_of(name), {})[name] = weight
+        return layers
 
     def sides(self, rows: slice, columns: slice) -> tuple[Any, Any]:
         """What the implementation knows of some rows of x1 and some of x2."""
@@ -251,7 +263,12 @@ class Blocks:
         """Of some rows."""
         from ntkengine.empirical.subject import rows_of
 
-        return self.implementation.derivatives(self.subject, rows_of(x, rows))
+        return self.implementation.derivatives(self.subject, rows_of(x, rows), self.work)
+
+
+def layer_of(tensor: str) -> str:
+    """The path of the layer that holds a tensor."""
+    return tensor.rpartition(".")[0]
 
 
 def rates_of(network: nn.Module) -> dict[str, float]:

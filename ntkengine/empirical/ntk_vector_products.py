@@ -34,7 +34,7 @@ class NTKVectorProducts(Implementation):
     def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
         return {layer.path: "products" for layer in layers}
 
-    def derivatives(self, subject: Subject, x: Any) -> Any:
+    def derivatives(self, subject: Subject, x: Any, work: Work) -> Any:
         """The inputs themselves: nothing is known before the other side is."""
         return x
 

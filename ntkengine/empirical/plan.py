@@ -55,8 +55,9 @@ def plan_with_tiles(
     implementation: str = "auto",
     budget: int = MEMORY_BUDGET,
     in_memory: bool = True,
+    kernels: int = 1,
 ) -> tuple[Plan, TilePlan]:
-    """`plan`, and the blocks that it stands for."""
+    """`plan`, and the blocks that it stands for, of so many kernels at a time."""
     costs = {name: each.cost(layers, work) for name, each in IMPLEMENTATIONS.items() if each.supports(layers)}
     if implementation == "auto":
         name = min(costs, key=lambda each: costs[each].flops + IMPLEMENTATIONS[each].overhead)
@@ -71,7 +72,7 @@ def plan_with_tiles(
             pointer="/of/implementation",
             hint=f"use one of auto, {', '.join(costs)}",
         )
-    tiles = tiles_of(work, costs[name].bytes_per_row, budget, in_memory=in_memory)
+    tiles = tiles_of(work, costs[name].bytes_per_row, budget, in_memory=in_memory, kernels=kernels)
     methods = IMPLEMENTATIONS[name].methods(layers)
     return Plan(name, max(tiles.block), costs[name].flops, tiles.bytes, reason, methods), tiles
 
@@ -82,14 +83,14 @@ def entry_of(work: Work) -> Entry:
     return Entry(work.form.shape(1, 1, work.k)[2:], dtype)
 
 
-def tiles_of(work: Work, bytes_per_row: int, budget: int, *, in_memory: bool) -> TilePlan:
+def tiles_of(work: Work, bytes_per_row: int, budget: int, *, in_memory: bool, kernels: int = 1) -> TilePlan:
     """The blocks: as large as the budget allows, for rows are what costs."""
     entry = entry_of(work)
     return plan_tiles(
-        {"ntk": entry},
+        {f"ntk {i}": entry for i in range(kernels)},
         work.n1,
         None if work.symmetric else work.n2,
-        bytes_per_pair=SHARES * entry.bytes,
+        bytes_per_pair=(SHARES + kernels - 1) * entry.bytes,
         bytes_per_row=bytes_per_row,
         budget=budget,
         in_memory=in_memory,

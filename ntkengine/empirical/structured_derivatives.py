@@ -6,26 +6,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ntkengine.blocks import Contraction, Derivatives
+from ntkengine.blocks import Contraction, Sums
 from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ntkengine.empirical.forms import LayerShare
     from ntkengine.empirical.subject import Subject
+
+PASS = 2**25  # bytes of a pass backward: what the allocator gives again without asking the system, measured
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Of the rows of x: derivatives by path of layers with a known form, Jacobians of other tensors."""
+    """Of the rows of x: what layers with a known form need, by path, and Jacobians of other tensors."""
 
-    layers: dict[str, Derivatives]
+    layers: dict[str, LayerShare]
     tensors: dict[str, Tensor]
 
 
 class StructuredDerivatives(Implementation):
     """Each layer's share from what its tensors read and the derivatives of what they give (Novak et al.,
-    "Fast finite width NTK", 2022); that of layers without a known form from Jacobians of their tensors."""
+    "Fast finite width NTK", 2022): by pairs of positions, or by gradients that are products of matrices,
+    whichever takes less. That of layers without a known form is from Jacobians of their tensors."""
 
     name: ClassVar[str] = "structured_derivatives"
     overhead: ClassVar[float] = 4e6
@@ -44,16 +48,17 @@ class StructuredDerivatives(Implementation):
                 held += work.k * layer.numbers
             else:
                 flops += 2.0 * sums.cost(work.n1, work.n2, work.k, work.outputs)
-                by_jacobian = work.k * sums.fan_in * sums.width if sums.positions > 1 else 0
-                held += sums.positions * (sums.fan_in + work.k * sums.width) + by_jacobian
-        return Cost(flops, 2 * held * work.itemsize)
+                by_pairs = sums.positions * (sums.fan_in + work.k * sums.width)
+                held += work.k * layer.numbers if layer.by_gradients(work) else by_pairs
+        return Cost(flops, 2 * held * work.itemsize + pass_bytes(layers, work))
 
     def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
         return {layer.path: "structured" if layer.sums else "jacobian" for layer in layers}
 
-    def derivatives(self, subject: Subject, x: Any) -> Parts:
+    def derivatives(self, subject: Subject, x: Any, work: Work) -> Parts:
         """Those of layers with a known form, and the other Jacobians."""
-        return Parts(subject.derivatives(x), subject.jacobians(x, subject.without_form()))
+        rows = max(1, PASS // max(1, pass_bytes(subject.layers, work)))
+        return Parts(subject.derivatives(x, work, rows), subject.jacobians(x, subject.without_form()))
 
     def contract(
         self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
@@ -64,6 +69,13 @@ class StructuredDerivatives(Implementation):
                 yield form.block(module, left.layers[path], right.layers[path], contraction, shares)
         for name in left.tensors.keys() & weights.keys():
             yield weights[name] * contraction.product(left.tensors[name], right.tensors[name])
+
+
+def pass_bytes(layers: Sequence[LayerWork], work: Work) -> int:
+    """What a pass backward holds of one input: all that layers read, and what they give, four times: the
+    outputs as recorded and as passed on, and derivatives of one output before and after an activation."""
+    known: list[Sums] = [layer.sums for layer in layers if layer.sums]
+    return work.itemsize * sum(each.positions * (each.fan_in + 4 * each.width) for each in known)
 
 
 def under(path: str, weights: Mapping[str, float]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -13,13 +13,16 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from ntkengine.blocks import Contraction, Derivatives
-from ntkengine.empirical.forms import Form, form_of
-from ntkengine.empirical.implementation import LayerWork, layers_of
+from ntkengine.blocks import Contraction, Derivatives, Gradients, Sums, gradients
+from ntkengine.empirical.forms import Form, LayerShare, Recorder
+from ntkengine.empirical.implementation import LayerWork, Work, layers_of
+from ntkengine.empirical.kinds import form_of
 from ntkengine.errors import SpecError, UnsupportedError
+from ntkengine.gram.plan import cuts
 from ntkengine.network import Network
 
 Inputs = Any  # a tensor (n, ...), or a tuple, list or dict of such, as the module takes them
+Call = tuple[Tensor, Tensor]  # what a module was called with, and what it returned
 TRIAL_ROWS = 2
 AGREEMENT = {8: 1e-7, 4: 1e-3}  # of a trial, relative, by the bytes of a number
 
@@ -73,42 +76,62 @@ class Subject:
         known = {name for path, (part, _) in self.forms.items() for name in full_names(path, part)}
         return {name: p for name, p in self.tensors.items() if name not in known}
 
-    def derivatives(self, x: Inputs) -> dict[str, Derivatives]:
-        """What tensors with a known form read, and the derivatives of what they give, for each output; calls
-        of a module that is called several times are further positions."""
+    def derivatives(self, x: Inputs, work: Work, rows: int) -> dict[str, LayerShare]:
+        """What contraction needs of tensors with a known form, by path, for a kernel of those shapes in all:
+        gradients, or what they read and the derivatives of what they give. Found `rows` inputs at a time."""
+        parts = [self._derivatives(rows_of(x, part), work) for part in cuts(0, length(x), rows)]
+        return {path: concatenated([part[path] for part in parts]) for path in parts[0]}
+
+    def _derivatives(self, x: Inputs, work: Work) -> dict[str, LayerShare]:
         calls, y = self.recorded(x)
         with torch.enable_grad():
             totals = y.sum(0).unbind()
-        gs = [self.by_call(calls, total) for total in totals]
-        return {path: self.joined(path, calls[path], [g[path] for g in gs]) for path in calls}
+        read = {path: self.read(path, each) for path, each in calls.items()}
+        sums = {path: self.sums(path, each, read[path]) for path, each in calls.items()}
+        pays = {path: LayerWork(path, 0, each).by_gradients(work) for path, each in sums.items()}
+        found: dict[str, list[Any]] = {path: [] for path in calls}
+        for total in totals:
+            for path, gs in self.by_call(calls, total).items():
+                given = self.given(path, gs)
+                found[path].append(gradients(read[path], given, sums[path].groups) if pays[path] else given)
+        return {path: collected(read[path], each) for path, each in found.items()}
 
-    def recorded(self, x: Inputs) -> tuple[dict[str, list[tuple[Tensor, Tensor]]], Tensor]:
+    def sums(self, path: str, calls: list[Call], read: Tensor) -> Sums:
+        """What the tensors of a module do at all positions of its calls."""
+        module, form = self.forms[path]
+        return replace(form.sums(module, *calls[0]), positions=read.shape[1])
+
+    def read(self, path: str, calls: list[Call]) -> Tensor:
+        """What a module reads; calls of one that is called several times are further positions."""
+        module, form = self.forms[path]
+        return joined([form.read(module, h) for h, _ in calls])
+
+    def given(self, path: str, gs: list[Tensor]) -> Tensor:
+        """Derivatives by what a module gives, (n, positions, width), from those of its calls."""
+        module, form = self.forms[path]
+        return joined([form.given(module, g) for g in gs])
+
+    def recorded(self, x: Inputs) -> tuple[dict[str, list[Call]], Tensor]:
         """Input and output of every call of a module with a known form, by path; and the outputs (n, k)."""
-        calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        calls: dict[str, list[Call]] = {}
 
-        def record(path: str) -> Any:
-            def hook(_: Any, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
-                h = args[0] if args else next(iter(named.values()))
+        def recorder(path: str) -> Recorder:
+            def record(h: Tensor, output: Tensor) -> Tensor:
                 calls.setdefault(path, []).append((h.detach().clone(), output))
                 return output.clone()  # what comes next may write into it
 
-            return hook
+            return record
 
-        hooks = [
-            part.register_forward_hook(record(path), with_kwargs=True)
-            for path, (part, _) in self.forms.items()
-        ]
+        ends = [form.watched(part, recorder(path)) for path, (part, form) in self.forms.items()]
         try:
             with torch.enable_grad():
                 y = self(x)
         finally:
-            for hook in hooks:
-                hook.remove()
+            for end in ends:
+                end()
         return calls, y
 
-    def by_call(
-        self, calls: Mapping[str, list[tuple[Tensor, Tensor]]], total: Tensor
-    ) -> dict[str, list[Tensor]]:
+    def by_call(self, calls: Mapping[str, list[Call]], total: Tensor) -> dict[str, list[Tensor]]:
         """Derivatives of a number by the output of every call, by path."""
         outs = [y for each in calls.values() for _, y in each]
         if not outs:
@@ -116,15 +139,6 @@ class Subject:
         found = torch.autograd.grad(total, outs, retain_graph=True, allow_unused=True)
         gs = iter(filled(found, outs))
         return {path: [next(gs) for _ in each] for path, each in calls.items()}
-
-    def joined(
-        self, path: str, calls: list[tuple[Tensor, Tensor]], gs: Sequence[list[Tensor]]
-    ) -> Derivatives:
-        """The derivatives of one module over its calls, from those for each output."""
-        module, form = self.forms[path]
-        read = [form.read(module, h) for h, _ in calls]
-        given = [form.given(module, torch.stack(each, dim=1)) for each in zip(*gs, strict=True)]
-        return Derivatives(torch.cat(read, dim=1), torch.cat(given, dim=2))
 
     def jacobians(self, x: Inputs, tensors: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
         """Jacobians `df_a / dp` of some tensors by name, (n, k, p)."""
@@ -141,28 +155,38 @@ class Subject:
         with torch.enable_grad():
             total = (y * v).sum()
         gs = self.by_call(calls, total)
-        gradients = self._row_gradients(x, v)
+        expected = self._row_gradients(x, v)
         kept: dict[str, tuple[nn.Module, Form]] = {}
         layers: dict[str, LayerWork] = {}
         for path, (module, form) in self.forms.items():
-            names = full_names(path, module)
-            want = sum((gradients[name] @ gradients[name].T for name in names), y.new_zeros(()))
             rows = length(x)  # a module may hold them on another axis
             if path not in calls or any(len(h) != rows or len(out) != rows for h, out in calls[path]):
                 continue
-            sides = self.joined(path, calls[path], [gs[path]])
-            ones = dict.fromkeys((name.rpartition(".")[2] for name in names), 1.0)
-            got = form.block(module, sides, sides, Contraction("a", "a", ""), ones)
+            names = full_names(path, module)
+            want = sum((expected[name] @ expected[name].T for name in names), y.new_zeros(()))
+            got, sums = self._share(path, calls[path], gs[path])
             if bool(((got - want).abs() <= AGREEMENT[y.element_size()] * want.abs().max()).all()):
                 kept[path] = (module, form)
-                sums = form.sums(module, *calls[path][0])
-                sums = replace(sums, positions=sides.h.shape[1])
                 layers[path] = LayerWork(path, sum(p.numel() for _, p in trained(module)), sums)
+        if len(kept) < len(self.forms):  # what another form makes be called is not called without it
+            reached = replace(self, forms=kept).recorded(x)[0]
+            kept = {path: each for path, each in kept.items() if path in reached}
+            layers = {path: layers[path] for path in kept}
         subject = replace(self, forms=kept)
         for name, p in subject.without_form().items():
             path = name.rpartition(".")[0]
             layers[path] = LayerWork(path, p.numel() + (layers[path].numbers if path in layers else 0), None)
         return replace(subject, layers=tuple(layers.values()))
+
+    def _share(self, path: str, calls: list[Call], gs: list[Tensor]) -> tuple[Tensor, Sums]:
+        """The kernel of one module's tensors that its form gives, and what they do."""
+        module, form = self.forms[path]
+        read, given = self.read(path, calls), self.given(path, gs)
+        sums = self.sums(path, calls, read)
+        pays = sums.gradients_pay(len(read), len(read), 1, 1)
+        side = collected(read, [gradients(read, given, sums.groups) if pays else given])
+        ones = {name: 1.0 for name, _ in trained(module)}
+        return form.block(module, side, side, Contraction("a", "a", ""), ones), sums
 
     def _row_gradients(self, x: Inputs, v: Tensor) -> dict[str, Tensor]:
         """Gradients of `sum_a v[i, a] f_a(x_i)`, one row each, by name (n, p)."""
@@ -173,6 +197,28 @@ class Subject:
             found = torch.autograd.grad(total, list(self.tensors.values()), allow_unused=True)
             rows.append(filled(found, list(self.tensors.values())))
         return {name: torch.stack([row[i].flatten() for row in rows]) for i, name in enumerate(self.tensors)}
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """Positions of several calls (n, positions, ...) as those of one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def collected(read: Tensor, found: list[Any]) -> LayerShare:
+    """Of one layer, from its gradients or derivatives for each output."""
+    if isinstance(found[0], Tensor):
+        return Derivatives(read, torch.stack(found, dim=1))
+    weights, biases = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
+    return Gradients(weights, biases)
+
+
+def concatenated(parts: list[LayerShare]) -> LayerShare:
+    """Those of all rows, from some after the others."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    of_fields = ([getattr(part, each.name) for part in parts] for each in fields(first))
+    return type(first)(*(torch.cat(each) for each in of_fields))
 
 
 def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

@@ -86,15 +86,20 @@ class Convolution(Weighted):
 
     @final
     def read(self, site: Site, x: Tensor) -> Tensor:
-        return patches(x, self.axes(site)).flatten(2)
+        read = patches(x, self.axes(site))
+        by_group = read.unflatten(3, (self.groups_of(site), -1)).transpose(2, 3)
+        return by_group.flatten(2)
 
     @final
     def sums(self, site: Site) -> Sums | None:
-        channels = site.known_size(site.in_shape)
-        if self.fan_in(site) != self.taps * channels:  # groups
-            return None
         positions = math.prod(known_sizes(site.out_shape))
-        return Sums(positions, self.fan_in(site), site.known_size(site.out_shape), self.shared)
+        width = site.known_size(site.out_shape)
+        return Sums(positions, self.fan_in(site), width, self.shared, self.groups_of(site))
+
+    @final
+    def groups_of(self, site: Site) -> int:
+        """In how many groups channels are split."""
+        return self.taps * site.known_size(site.in_shape) // self.fan_in(site)
 
 
 @spec

@@ -52,7 +52,7 @@ def test_implementations_agree_on_every_kind_of_layer(name: str) -> None:
         implementation="structured_derivatives",
     )
     without = {path for path, method in chosen.layers.items() if method != "structured"}
-    assert without == {"attention": {"layers.1"}, "grouped conv": {"layers.2"}}.get(name, set())
+    assert without == {"attention": {"layers.1"}}.get(name, set())
 
 
 def test_against_the_definition() -> None:

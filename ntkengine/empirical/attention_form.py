@@ -1,0 +1,77 @@
+"""torch's attention, opened while derivatives are recorded: its own function hides what its tensors read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ntkengine.blocks import Shares, Sums
+from ntkengine.empirical.forms import Form, Recorder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class AttentionForm(Form):
+    """The joint projection of queries, keys and values of self-attention, `W h[p] + b`. The projection of
+    what heads give is a module inside this one, with a form of its own."""
+
+    tensors = ("in_proj_weight", "in_proj_bias")
+
+    def fits(self, module: nn.MultiheadAttention) -> bool:
+        extra = module.bias_k is not None or module.add_zero_attn
+        chance = module.training and module.dropout > 0
+        own = "forward" in vars(module)  # somebody else has opened it
+        return module.in_proj_weight is not None and not (extra or chance or own)
+
+    def sums(self, module: nn.MultiheadAttention, h: Tensor, y: Tensor) -> Sums:
+        return Sums(h.shape[1], h.shape[2], y.shape[2])
+
+    def read(self, module: nn.MultiheadAttention, h: Tensor) -> Tensor:
+        return h
+
+    def squares(self, module: nn.MultiheadAttention, weights: Shares) -> tuple[float, float]:
+        return weights.get("in_proj_weight", 0.0), weights.get("in_proj_bias", 0.0)
+
+    def watched(self, module: nn.MultiheadAttention, record: Recorder) -> Callable[[], None]:
+        """Until the call of what is returned, self-attention goes through `opened`; other calls are as they
+        were, and not recorded, so that the trial sends the tensors to their Jacobian."""
+        closed = module.forward
+
+        def forward(query: Tensor, key: Tensor, value: Tensor, *args: Any, **named: Any) -> Any:
+            known = not args and set(named) <= PLAIN.keys()
+            plain = known and all(named[name] in PLAIN[name] for name in named)
+            if query is key and key is value and query.ndim == 3 and plain:
+                return opened(module, query, record), None
+            return closed(query, key, value, *args, **named)
+
+        module.forward = forward  # type: ignore[method-assign]
+
+        def restore() -> None:
+            del module.forward
+
+        return restore
+
+
+# Arguments of calls that only ask for the output, and values that do not change it.
+PLAIN: dict[str, tuple[Any, ...]] = {
+    "key_padding_mask": (None,),
+    "attn_mask": (None,),
+    "need_weights": (False,),
+    "average_attn_weights": (True, False),
+    "is_causal": (False,),
+}
+
+
+def opened(module: nn.MultiheadAttention, x: Tensor, record: Recorder) -> Tensor:
+    """The output of self-attention without masks, from modules and recorded steps alone."""
+    h = x if module.batch_first else x.transpose(0, 1)  # (n, P, channels)
+    projected = record(h, nn.functional.linear(h, module.in_proj_weight, module.in_proj_bias))
+    by_head = projected.unflatten(2, (3, module.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    query, key, value = by_head.unbind()  # (n, heads, P, channels of a head)
+    weights = torch.softmax(query @ key.mT / query.shape[-1] ** 0.5, dim=-1)
+    y: Tensor = module.out_proj((weights @ value).transpose(1, 2).flatten(2))
+    return y if module.batch_first else y.transpose(0, 1)
