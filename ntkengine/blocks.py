@@ -63,9 +63,11 @@ def same(first: Tensor, second: Tensor) -> bool:
 
 def matrix_product(first: Tensor, second: Tensor, *, itself: bool) -> Tensor:
     """`first @ second.T`; of a matrix with itself little more than half of it, and its mirror image."""
+    import torch
+
     n, strip = len(first), -(-len(first) // (STRIPS if itself else 1))
     product = first.new_empty(n, len(second))
-    parts = list(zip(first.split(LONGEST, 1), second.split(LONGEST, 1), strict=True))
+    parts = list(zip(torch.split(first, LONGEST, 1), torch.split(second, LONGEST, 1), strict=True))
     for start in range(0, n, max(strip, 1)):
         stop, left = start + strip, start if itself else 0
         block = product[start:stop, left:]

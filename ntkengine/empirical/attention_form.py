@@ -25,7 +25,7 @@ class AttentionForm(Form):
         extra = module.bias_k is not None or module.add_zero_attn
         chance = module.training and module.dropout > 0
         own = "forward" in vars(module)  # somebody else has opened it
-        return module.in_proj_weight is not None and not (extra or chance or own)
+        return module.kdim == module.vdim == module.embed_dim and not (extra or chance or own)
 
     def sums(self, module: nn.MultiheadAttention, h: Tensor, y: Tensor) -> Sums:
         return Sums(h.shape[1], h.shape[2], y.shape[2])
@@ -70,7 +70,7 @@ def opened(module: nn.MultiheadAttention, x: Tensor, record: Recorder) -> Tensor
     """The output of self-attention without masks, from modules and recorded steps alone."""
     h = x if module.batch_first else x.transpose(0, 1)  # (n, P, channels)
     projected = record(h, nn.functional.linear(h, module.in_proj_weight, module.in_proj_bias))
-    by_head = projected.unflatten(2, (3, module.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    by_head = projected.reshape(*projected.shape[:2], 3, module.num_heads, -1).permute(2, 0, 3, 1, 4)
     query, key, value = by_head.unbind()  # (n, heads, P, channels of a head)
     weights = torch.softmax(query @ key.mT / query.shape[-1] ** 0.5, dim=-1)
     y: Tensor = module.out_proj((weights @ value).transpose(1, 2).flatten(2))

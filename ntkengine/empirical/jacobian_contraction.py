@@ -26,9 +26,10 @@ class JacobianContraction(Implementation):
     def cost(self, layers: Sequence[LayerWork], work: Work) -> Cost:
         count = sum(layer.numbers for layer in layers)
         passes = sum(layer.multiplications for layer in layers)
-        backward = 4.0 * passes * work.k * (work.n1 + work.n2)
+        rows = work.n1 + work.n2
+        both_ways = 2.0 * passes * (1 + 2 * work.k) * rows
         pairs = work.n1 * work.n2 * work.outputs
-        return Cost(backward + 2.0 * count * pairs, 2 * work.k * count * work.itemsize)
+        return Cost(both_ways + 2.0 * count * pairs, 2 * work.k * count * work.itemsize)
 
     def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
         return {layer.path: "jacobian" for layer in layers}

@@ -87,8 +87,7 @@ class Convolution(Weighted):
     @final
     def read(self, site: Site, x: Tensor) -> Tensor:
         read = patches(x, self.axes(site))
-        by_group = read.unflatten(3, (self.groups_of(site), -1)).transpose(2, 3)
-        return by_group.flatten(2)
+        return read.reshape(*read.shape[:3], self.groups_of(site), -1).transpose(2, 3).flatten(2)
 
     @final
     def sums(self, site: Site) -> Sums | None:
