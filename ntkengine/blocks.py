@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 LONGEST = 2**14  # numbers in one sum: long ones of float32 lose digits
+FEW = 256  # rows; of so few, all parts of a long sum are taken in one batch of products
 STRIPS = 4  # of the rows of a matrix whose product with itself is taken: the fewer, the more is done twice
 
 Shares = Mapping[str, float]  # weights of a layer's tensors, by name
@@ -65,6 +66,8 @@ def matrix_product(first: Tensor, second: Tensor, *, itself: bool) -> Tensor:
     """`first @ second.T`; of a matrix with itself little more than half of it, and its mirror image."""
     import torch
 
+    if max(len(first), len(second)) <= FEW:
+        return product_of_few(first, second)
     n, strip = len(first), -(-len(first) // (STRIPS if itself else 1))
     product = first.new_empty(n, len(second))
     parts = list(zip(torch.split(first, LONGEST, 1), torch.split(second, LONGEST, 1), strict=True))
@@ -75,6 +78,18 @@ def matrix_product(first: Tensor, second: Tensor, *, itself: bool) -> Tensor:
             block.addmm_(a[start:stop], b[left:].T, beta=float(i > 0))
         if itself:
             product[stop:, start:stop] = block[:, strip:].T
+    return product
+
+
+def product_of_few(first: Tensor, second: Tensor) -> Tensor:
+    """`first @ second.T` of few long rows: a product for each part of the sum would be too small a call."""
+    parts = first.shape[1] // LONGEST
+    whole = parts * LONGEST
+    product = first[:, whole:] @ second[:, whole:].T
+    if parts:
+        a = first[:, :whole].unflatten(1, (parts, LONGEST)).transpose(0, 1)
+        b = second[:, :whole].unflatten(1, (parts, LONGEST)).permute(1, 2, 0)
+        product += (a @ b).sum(0)
     return product
 
 
