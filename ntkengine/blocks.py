@@ -87,8 +87,8 @@ def product_of_few(first: Tensor, second: Tensor) -> Tensor:
     whole = parts * LONGEST
     product = first[:, whole:] @ second[:, whole:].T
     if parts:
-        a = first[:, :whole].unflatten(1, (parts, LONGEST)).transpose(0, 1)
-        b = second[:, :whole].unflatten(1, (parts, LONGEST)).permute(1, 2, 0)
+        a = first[:, :whole].reshape(-1, parts, LONGEST).transpose(0, 1)
+        b = second[:, :whole].reshape(-1, parts, LONGEST).permute(1, 2, 0)
         product += (a @ b).sum(0)
     return product
 
