@@ -158,8 +158,8 @@ class Logits(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, *x: Tensor, **named: Tensor) -> Tensor:
-        result: Tensor = self.model(*x, **named).logits
+    def forward(self, x: Tensor | None = None, **named: Tensor) -> Tensor:  # torch exports no `*x`
+        result: Tensor = (self.model(**named) if x is None else self.model(x, **named)).logits
         return result
 
 
