@@ -170,14 +170,16 @@ def _encoded(value: Any) -> Iterator[str]:
 
 
 def npy_size(text: str) -> int:
-    """How many numbers an .npy file in base64 says that it has, 0 if it says nothing."""
+    """How many numbers an .npy file in base64 says that it has, at most what fits; 0 if nothing."""
     try:
         file = io.BytesIO(b64decode(text[:1024]))
         np.lib.format.read_magic(file)
         shape, *_ = np.lib.format.read_array_header_1_0(file)
     except (ValueError, *BAD_HEADER):
         return 0
-    return math.prod(shape)
+    return min(
+        math.prod(shape), len(text)
+    )  # a number takes a byte at least; a header that lies is refused later
 
 
 def _check_label(content_type: str) -> None:

@@ -140,10 +140,14 @@ def test_one_more_point(engine: Server) -> None:
     model = Model(layers=(Dense(width=64, b_std=0.5), Relu(), Dense(width=1)))
     new = {"x_new": np.array([[1.0]]), "y_new": np.array([[0.5]]), "points": np.linspace(-1, 1, 5)[:, None]}
     data = {"x": np.array([[-1.0], [0.0]]), "y": np.array([[0.5], [0.0]])}
-    asked = {"model": model, "data": data, "training": {"kind": "gradient_flow", "t_end": 5.0}, **new}
+    asked: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "training": {"kind": "gradient_flow", "t_end": 5.0},
+    } | new
     with Client(address(engine)) as client:
         found = client.influence(asked)
-    expected = influence(from_jsonable(InfluenceSpec, to_jsonable(asked)))
+    expected = influence(InfluenceSpec(**asked))
     for name in ("before", "after", "moved", "predicted", "weight"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-12)
     assert found.relative_error == pytest.approx(expected.relative_error)
