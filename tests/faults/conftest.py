@@ -104,7 +104,7 @@ def mortal(tmp_path: Path, database: Database) -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that no test kills."""
     server = Server(tmp_path_factory.mktemp("shared"), "double", **PACE, **NARROW)
@@ -114,7 +114,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Two replicas and two workers on one PostgreSQL."""
     directory = tmp_path_factory.mktemp("fleet")
