@@ -164,7 +164,7 @@ def test_a_killed_server_leaves_neither_gap_nor_duplicate(server: Server, visit:
     loss = stored["series"]["loss"]
     assert stored["status"] == "succeeded"
     assert before < len(shown) == POINTS
-    assert [row["time"] for row in shown] == loss["time"]
+    assert [row["training time t"] for row in shown] == loss["time"]
     assert [row["training"] for row in shown] == loss["value"]
 
 
