@@ -24,7 +24,8 @@ test: $(VENV)/installed-dev ## install everything; lint, types, import contracts
 	@scripts/system_packages.sh
 	@$(MAKE) --no-print-directory -j 3 lint resolve image # each waits for something else
 	$(BIN)/pytest -n auto --dist loadgroup tests/ntkengine tests/test_*.py
-	$(BIN)/pytest --ignore tests/ntkengine --ignore-glob 'tests/test_*.py' # kills and browsers: one at a time
+	$(BIN)/pytest -n 2 --dist loadfile tests/service # a server waits more than it computes
+	$(BIN)/pytest tests/faults tests/web # kills and browsers: one at a time
 	@$(MAKE) --no-print-directory containers
 
 lint: $(VENV)/installed-dev ## style, types and import contracts
