@@ -179,6 +179,7 @@ def main() -> int:
         ),
     ):
         report["rows"].append(row.summary())
+        keep(report, given.json)  # what was measured is not lost if the rest is stopped
         console.print(f"measured: {row.work}", style="dim")
     others = [
         call() for name, call in OTHERS.items() if not given.only or any(word in name for word in given.only)
@@ -191,9 +192,14 @@ def main() -> int:
         console.print(planner_table(report["rows"]))
     if report["others"]:
         console.print(others_table(report["others"]))
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(report, indent=1) + "\n")
+    keep(report, given.json)
     return verdict(console, report)
+
+
+def keep(report: dict[str, Any], path: Path) -> None:
+    """Write what is measured so far."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def verdict(console: Console, report: dict[str, Any]) -> int:
