@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ntkengine.gram.store import RECORD
+from service.store.files import synchronise
 
 DATABASE = "ntk.sqlite"
 PARTIAL = ".partial"
@@ -52,9 +53,9 @@ def backup(data: Path, database: Path, destination: Path) -> None:
         _link_files(data, database, partial)
         if not _missed(partial):
             break
-    _sync(partial / DATABASE)
+    synchronise(partial / DATABASE)
     partial.rename(destination)
-    _sync(destination.parent)
+    synchronise(destination.parent)
 
 
 def restore(source: Path, data: Path, database: Path) -> None:
@@ -73,9 +74,9 @@ def restore(source: Path, data: Path, database: Path) -> None:
     database.parent.mkdir(parents=True, exist_ok=True)
     partial = database.with_name(f".{database.name}.partial")
     _copy_database(source / DATABASE, partial)
-    _sync(partial)
+    synchronise(partial)
     partial.rename(database)
-    _sync(database.parent)
+    synchronise(database.parent)
 
 
 def _files(root: Path, database: Path) -> Iterator[Path]:
@@ -140,11 +141,3 @@ def _missed(copy: Path) -> set[str]:
     with closing(_read_only(copy / DATABASE)) as database:
         wanted = {digest for (digest,) in database.execute("SELECT digest FROM checkpoints")}
     return wanted - {path.stem for path in copy.rglob("checkpoints/*")}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ a job goes on with the data that it began with, whatever its owner calls by the 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 import uuid
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from service.encoding import dumps
+from service.store.files import synchronise
 
 ABOUT = "about.json"
 PARTIAL = ".partial"
@@ -49,7 +49,7 @@ class Datasets:
         about = {**about, "reference": f"{about['name']}~{about['digest'][:16]}"}
         (partial / ABOUT).write_text(dumps(about))
         for path in partial.iterdir():
-            _sync(path)
+            synchronise(path)
         try:
             partial.rename(self.root / about["reference"])
         except OSError:
@@ -57,7 +57,7 @@ class Datasets:
                 raise
             self.drop(partial)
             return found
-        _sync(self.root)
+        synchronise(self.root)
         return about
 
     def drop(self, partial: Path) -> None:
@@ -92,11 +92,3 @@ class Datasets:
         except FileNotFoundError:
             return None
         return about
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

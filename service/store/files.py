@@ -34,10 +34,11 @@ def write_durably(path: Path, data: bytes) -> None:
     except OSError:  # on a full disk, half a file is in the way of all others
         partial.unlink(missing_ok=True)
         raise
-    _sync_directory(path.parent)
+    synchronise(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def synchronise(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
