@@ -145,7 +145,7 @@ class Site:
 
     def after(self, state: KernelState) -> KernelState:
         """The layer's rule, and 0 where an input has ended."""
-        state = self.layer.rule(self, state)
+        state = self.layer.rule(self, state).noted_since(state)
         return state if self.out_lengths is None else state.cut(self.out_lengths, self.path)
 
 

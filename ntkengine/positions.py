@@ -39,13 +39,14 @@ def one_axis(x: Tensor) -> Tensor:
 
 
 def between(x1: Tensor, x2: Tensor, extent: Extent) -> Tensor:
-    """Sums of products over the features of x1 (n1, [P,] C) and x2 (n2, [P,] C)."""
+    """Sums of products over the features of x1 (n1, [P,] C) and x2 (n2, [P,] C), in memory as the product of
+    matrices leaves them: (P, n1, n2) or (n1, P, n2, P)."""
     if x1.ndim == 2:
         return x1 @ x2.T
     if extent == Extent.FULL:
         product = x1.flatten(0, 1) @ x2.flatten(0, 1).T
-        return product.reshape(*x1.shape[:2], *x2.shape[:2]).transpose(1, 2).contiguous()
-    return (x1.transpose(0, 1) @ x2.permute(1, 2, 0)).permute(1, 2, 0).contiguous()
+        return product.reshape(*x1.shape[:2], *x2.shape[:2]).transpose(1, 2)
+    return (x1.transpose(0, 1) @ x2.permute(1, 2, 0)).permute(1, 2, 0)
 
 
 def row_by_row(x1: Tensor, x2: Tensor, extent: Extent) -> Tensor:
@@ -60,12 +61,21 @@ def equal_positions(moment: Tensor) -> Tensor:
     return moment.diagonal(dim1=-2, dim2=-1).contiguous()
 
 
+def own_entries(moment: Tensor) -> Tensor:
+    """A view of the entries of each row with itself, (n, ...), of moments (n, n, ...)."""
+    return moment.diagonal(dim1=0, dim2=1).movedim(-1, 0)
+
+
+def of_own_positions(moment: Tensor) -> Tensor:
+    """A view of those at equal positions, (n,) or (n, P)."""
+    own = own_entries(moment)
+    return own.diagonal(dim1=-2, dim2=-1) if own.ndim == 3 else own
+
+
 def with_coincident(moment: Tensor, own: Tensor) -> Tensor:
     """Moments between the rows of x and x, with those of each row with itself in their places."""
     result = moment.clone()
-    places = result.diagonal(dim1=0, dim2=1).movedim(-1, 0)  # a view of the entries (i, i)
-    if places.ndim > own.ndim:
-        places = places.diagonal(dim1=-2, dim2=-1)
+    places = own_entries(result) if own.ndim == moment.ndim - 1 else of_own_positions(result)
     places.copy_(own if own.ndim == places.ndim else own.diagonal(dim1=-2, dim2=-1))
     return result
 

@@ -29,12 +29,10 @@ from ntkengine.positions import (
     with_coincident,
 )
 from ntkengine.rounding import errors_behind, largest
-from ntkengine.steps import Activated, Step
+from ntkengine.steps import Activated, Linear, Mapped, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Linear = Callable[["Tensor", int], "Tensor"]  # of a covariance with that many axes before its positions
 
 
 class Dual(NamedTuple):
@@ -105,7 +103,7 @@ class KernelState:
         rows = first if symmetric else concatenated(first, second)
         channels = first.shape[-1]
         inner = row_by_row if paired else between
-        pair = inner(first, second, needs.between) / channels
+        pair = inner(first, second, needs.between).contiguous() / channels
         own = (row_by_row(rows, rows, needs.within) / channels,) if needs.within else ()
         if symmetric and own:  # a matrix product sums in another order
             pair = with_coincident(pair, own[0])
@@ -179,12 +177,22 @@ class KernelState:
         nngp = on_all(self.nngp)
         none = replace(self.ntk, values=(nngp.pair.new_zeros(nngp.pair.shape),))
         ntk = none if self.ntk.vanishes else on_all(self.ntk)
-        return replace(self, nngp=nngp, ntk=ntk, inputs=None, cumulants=None, first=None, det=None)
+        moved = replace(self, nngp=nngp, ntk=ntk, inputs=None, cumulants=None, first=None, det=None)
+        return moved.noted(Mapped(linear, self.ntk.vanishes))
 
     def mixed(self, linear: Linear) -> KernelState:
         """`mapped`, by a map that mixes positions: moments kept at equal positions alone are dropped."""
         whole = self.extents.within is not Extent.DIAGONAL or not self.spatial
         return (self if whole else self.trimmed(Needs(within=Extent.NONE))).mapped(linear)
+
+    def noted(self, step: Step) -> KernelState:
+        """The state with a note of what was done to each pair of inputs, where notes are taken."""
+        return self if self.notes is None else replace(self, notes=(*self.notes, step))
+
+    def noted_since(self, before: KernelState) -> KernelState:
+        """The state; without notes, if what was done since that other one left none."""
+        silent = self.notes is not None and self.notes is before.notes and self is not before
+        return replace(self, notes=None) if silent else self
 
     @property
     def spatial(self) -> bool:
@@ -197,16 +205,19 @@ class KernelState:
         if all(kept <= needed for kept, needed in zip(self.extents, needs, strict=True)):
             return self
 
+        cut = needs.between < Extent.FULL and self.nngp.pair.ndim == full
+
         def trim(graded: Graded) -> Graded:
             pair, own = graded.pair, graded.own if needs.within else ()
-            if needs.between < Extent.FULL and pair.ndim == full:
+            if cut:
                 pair = equal_positions(pair)
             if needs.within < Extent.FULL:
-                own = tuple(equal_positions(each) if each.ndim == 3 else each for each in own)
+                own = tuple(map(of_each_position, own))
             return replace(graded, values=(pair, *own))
 
         det = self.det if needs.within else None  # it goes with the variances
-        return replace(self, nngp=trim(self.nngp), ntk=trim(self.ntk), det=det)
+        trimmed = replace(self, nngp=trim(self.nngp), ntk=trim(self.ntk), det=det)
+        return trimmed.noted(Mapped(at_equal_positions, self.ntk.vanishes)) if cut else trimmed
 
     def of_each(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Something of each row, (n1 + n2, ...), as that of x1 and that of x2, for the pairs of these."""
@@ -222,8 +233,7 @@ class KernelState:
 
     def variances(self) -> tuple[Tensor, Tensor]:
         """`E[h^2]` of x1 and of x2, in shapes that broadcast against the pairs."""
-        own = self.nngp.own[0]
-        return self.of_positions(equal_positions(own) if own.ndim == 3 else own)
+        return self.of_positions(of_each_position(self.nngp.own[0]))
 
     def times_rows(self, factors: Tensor) -> KernelState:
         """The state of features times a factor for each row (n1 + n2,), or each of its positions (.., P)."""
@@ -240,6 +250,7 @@ class KernelState:
             cumulants=self.cumulants and self.cumulants.scaled((first, second), (left, right)),
             first=None,
             det=None if self.det is None else self.det * on_pairs**2,
+            notes=None,
         )
 
     def present(self, at: Lengths | None) -> Tensor | None:
@@ -272,7 +283,7 @@ class KernelState:
         pair, own = self.nngp.values
         first, second = self.variances()
         higher = self.cumulants or (None, None)
-        v = equal_positions(own) if own.ndim == 3 else own
+        v = of_each_position(own)
         left, right = (v[:, :, None], v[:, None, :]) if own.ndim == 3 else (v, v)
         return Joint(first, pair, second, higher[0], self.det), Joint(left, own, right, higher[1])
 
@@ -289,10 +300,9 @@ class KernelState:
         after = self._activated(nngp, slope, method, self._errors(dual, out, diagonal))
         nearness = self.nearness if self.probing else 0.0
         if self.notes is not None and pair.higher is None:
-            rows = len(pair.q11)
-            slopes = diagonal.slope.expand_as(diagonal.value)
-            step = Activated(dual, pair.q11, diagonal.value[:rows], slopes[:rows])
-            after = replace(after, notes=(*self.notes, step))
+            numbers = (self.nngp.own[0], diagonal.value, diagonal.slope.expand_as(diagonal.value))
+            of_rows = (each[: len(out.value)] for each in numbers)
+            after = after.noted(Activated(dual, *map(of_each_position, of_rows)))
         return replace(after, near=self.near or self._find_near(), nearness=nearness)
 
     def after_first_layer(self, profile: Profile) -> KernelState:
@@ -380,6 +390,16 @@ class KernelState:
         """The state of one set of inputs, symmetric to the last bit."""
         nngp = replace(self.nngp, values=(mirrored(self.nngp.pair), *self.nngp.own))
         return replace(self, nngp=nngp, ntk=replace(self.ntk, values=(mirrored(self.ntk.pair),)))
+
+
+def at_equal_positions(moment: Tensor, leading: int) -> Tensor:
+    """Moments at equal positions alone."""
+    return equal_positions(moment) if moment.ndim == leading + 2 else moment
+
+
+def of_each_position(own: Tensor) -> Tensor:
+    """Of covariances of each row with itself, (n,), (n, P) or (n, P, P), those of equal positions."""
+    return at_equal_positions(own, 1)
 
 
 def concatenated(first: Tensor, second: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""What dense layers and activations do to a pair of inputs, apart from all other pairs: notes that rules take
-of themselves, and these on many pairs at a time. Torch-free."""
+"""What layers do to a pair of inputs, apart from all other pairs: notes that rules take of themselves, and
+these on many pairs at a time. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ntkengine.graded import Combination
 from ntkengine.joint import Joint, Near
+from ntkengine.positions import of_own_positions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Linear = Callable[["Tensor", int], "Tensor"]  # of a covariance with that many axes before its positions
+
 
 class Pairs(NamedTuple):
-    """The kernels (r, c) of some rows and some columns, numbers among all inputs; `coincident` if the columns
-    begin where the rows do, so that the entries (i, i) are those of inputs with themselves."""
+    """The kernels (r, c), (r, c, P) or (r, c, P, P) of some rows and some columns, numbers among all inputs;
+    `coincident` if the columns begin where the rows do, so that the entries (i, i) are those of inputs with
+    themselves. Results keep the order in memory: that of (P, r, c) makes long rows of what windows add up."""
 
     nngp: Tensor
     ntk: Tensor
@@ -53,9 +57,25 @@ def scaled(values: Tensor, factor: float) -> None:
         values.zero_()
 
 
+class Mapped(NamedTuple):
+    """After a linear map of positions."""
+
+    linear: Linear
+    first: bool  # there is no NTK yet
+
+    def on(self, pairs: Pairs) -> Pairs:
+        """The pairs after it."""
+        import torch
+
+        nngp = self.linear(pairs.nngp, 2)
+        return pairs._replace(
+            nngp=nngp, ntk=torch.zeros_like(nngp) if self.first else self.linear(pairs.ntk, 2)
+        )
+
+
 class Activated(NamedTuple):
-    """After an activation with that dual. Of each of all inputs (n,): the variance before it, and value and
-    slope with itself."""
+    """After an activation with that dual. Of each of all inputs, (n,) or (n, P): the variance before it, and
+    value and slope with itself."""
 
     dual: Callable[[Joint], Any]
     variances: Tensor
@@ -64,7 +84,10 @@ class Activated(NamedTuple):
 
     def joint(self, pairs: Pairs) -> Joint:
         """The joint laws before it."""
-        return Joint(self.variances[pairs.rows, None], pairs.nngp, self.variances[None, pairs.columns])
+        first, second = self.variances[pairs.rows, None], self.variances[None, pairs.columns]
+        if pairs.nngp.ndim == 4:
+            first, second = first[..., None], second[..., None, :]
+        return Joint(first, pairs.nngp, second)
 
     def near(self, pairs: Pairs, nearness: float) -> Near | None:
         """Pairs that nearly coincide, or nearly oppose each other."""
@@ -73,14 +96,18 @@ class Activated(NamedTuple):
     def on(self, pairs: Pairs) -> Pairs:
         """The pairs after it; the NTK in the same memory."""
         after = self.dual(self.joint(pairs))
-        value = after.value.expand_as(pairs.nngp).contiguous()
+        value = after.value.expand_as(pairs.nngp)
+        if 0 in value.stride():  # the same for many pairs, which the next step does not take
+            value = value.contiguous()
         if not pairs.coincident:
             pairs.ntk.mul_(after.slope)
             return pairs._replace(nngp=value)
-        own = pairs.ntk.diagonal() * self.slope[pairs.rows]
-        pairs.ntk.mul_(after.slope).diagonal().copy_(own)
-        value.diagonal().copy_(self.value[pairs.rows])
+        own = of_own_positions(pairs.ntk)
+        exact = own * self.slope[pairs.rows]
+        pairs.ntk.mul_(after.slope)
+        own.copy_(exact)
+        of_own_positions(value).copy_(self.value[pairs.rows])
         return pairs._replace(nngp=value)
 
 
-Step = Affine | Activated
+Step = Affine | Mapped | Activated

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from ntkengine.empirical.implementation import Implementation, LayerWork, Work
+from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work
 from ntkengine.empirical.jacobian_contraction import JacobianContraction
 from ntkengine.empirical.ntk_vector_products import NTKVectorProducts
 from ntkengine.empirical.structured_derivatives import StructuredDerivatives
-from ntkengine.errors import UnsupportedError
+from ntkengine.errors import ResourceError, UnsupportedError
 from ntkengine.gram import Entry, TilePlan, plan_tiles
 
 IMPLEMENTATIONS: Mapping[str, Implementation] = {
@@ -39,11 +39,12 @@ class Plan:
 def plan(
     layers: Sequence[LayerWork], work: Work, *, implementation: str = "auto", budget: int = MEMORY_BUDGET
 ) -> Plan:
-    """The implementation of least estimated time that supports the network, or the one that was asked for.
+    """The implementation of least estimated time that supports the network within the budget, or the one
+    that was asked for.
 
     Raises:
         UnsupportedError: the implementation asked for does not support the network.
-        ResourceError: the result, or one row, does not fit the budget.
+        ResourceError: the result, or one row, does not fit the budget in any of them.
     """
     return plan_with_tiles(layers, work, implementation=implementation, budget=budget)[0]
 
@@ -59,22 +60,36 @@ def plan_with_tiles(
 ) -> tuple[Plan, TilePlan]:
     """`plan`, and the blocks that it stands for, of so many kernels at a time."""
     costs = {name: each.cost(layers, work) for name, each in IMPLEMENTATIONS.items() if each.supports(layers)}
-    if implementation == "auto":
-        name = min(costs, key=lambda each: costs[each].flops + IMPLEMENTATIONS[each].overhead)
-        reason = "least estimated time; flops: " + ", ".join(
-            f"{each} {costs[each].flops:.2g}" for each in costs
-        )
-    elif implementation in costs:
-        name, reason = implementation, "as asked"
-    else:
+    if implementation != "auto" and implementation not in costs:
         raise UnsupportedError(
             f"{implementation} has no form for any layer of this network",
             pointer="/of/implementation",
             hint=f"use one of auto, {', '.join(costs)}",
         )
-    tiles = tiles_of(work, costs[name].bytes_per_row, budget, in_memory=in_memory, kernels=kernels)
-    methods = IMPLEMENTATIONS[name].methods(layers)
-    return Plan(name, max(tiles.block), costs[name].flops, tiles.bytes, reason, methods), tiles
+    asked = [implementation] if implementation in costs else _by_time(costs)
+    refusals: list[ResourceError] = []
+    for name in asked:
+        try:
+            tiles = tiles_of(work, costs[name].bytes_per_row, budget, in_memory=in_memory, kernels=kernels)
+        except ResourceError as refusal:
+            refusals.append(refusal)
+            continue
+        reason = "as asked" if implementation == name else _reason(costs, asked[: len(refusals)])
+        methods = IMPLEMENTATIONS[name].methods(layers)
+        return Plan(name, max(tiles.block), costs[name].flops, tiles.bytes, reason, methods), tiles
+    raise min(refusals, key=lambda refusal: max(refusal.estimate.values()))
+
+
+def _by_time(costs: Mapping[str, Cost]) -> list[str]:
+    """Names of implementations, the one of least estimated time first."""
+    return sorted(costs, key=lambda name: costs[name].flops + IMPLEMENTATIONS[name].overhead)
+
+
+def _reason(costs: Mapping[str, Cost], too_large: Sequence[str]) -> str:
+    """Why the choice fell as it did."""
+    beyond = f" of those that fit the budget ({', '.join(too_large)}: not)" if too_large else ""
+    flops = ", ".join(f"{name} {cost.flops:.2g}" for name, cost in costs.items())
+    return f"least estimated time{beyond}; flops: {flops}"
 
 
 def entry_of(work: Work) -> Entry:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ntkengine.joint import Near
 from ntkengine.layer import Site
+from ntkengine.layers.windows import known_sizes
 from ntkengine.positions import Extent, Needs
 from ntkengine.rounding import epsilon
 from ntkengine.state import KernelState
@@ -41,6 +43,12 @@ class Fold:
     def needs(self, *, paired: bool = False) -> Needs:
         """What is needed of the inputs; of paired rows, variances to the end, and with them determinants."""
         return self.site.layer.needs(self.site, Needs(Extent.FULL, Extent(int(paired))))
+
+    @cached_property
+    def entries(self) -> int:
+        """How many moments of a pair of inputs rules act on, at the layer with most positions."""
+        positions = max(math.prod(known_sizes(leaf.in_shape)) for leaf in self.site.leaves())
+        return positions**2 if self.needs().between == Extent.FULL else positions
 
     def start(self, x1: Tensor, x2: Tensor, *, symmetric: bool = False, paired: bool = False) -> KernelState:
         """The state of the inputs."""

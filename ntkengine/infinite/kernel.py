@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,24 +11,26 @@ from typing import TYPE_CHECKING, Literal
 
 from ntkengine.gram import Entry, StoredGram, TilePlan, gram, gram_to_store, plan_tiles
 from ntkengine.gram.compute import Block, Progress, ignore, never
-from ntkengine.infinite.chain import Chain
+from ntkengine.gram.identity import identity
+from ntkengine.infinite.chain import Chain, Name
 from ntkengine.infinite.fold import Fold, Probe
 from ntkengine.infinite.scaling import WidthScaling, width_scaling
 from ntkengine.layer import Site
 from ntkengine.layers.windows import known_sizes
 from ntkengine.model import Model
-from ntkengine.positions import Extent, exchanged
+from ntkengine.positions import exchanged
 from ntkengine.state import Method
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Widths = Literal["limit", "as_given"]
-Name = Literal["nngp", "ntk"]
 
 MEMORY_BUDGET = 2 * 1024**3
 WORKING_ARRAYS = 10  # of a number for each pair, that a rule holds at a time; measured
-SMALL = 512 * 512  # pairs; up to here, one block on all of torch's threads
+SMALL = 512 * 512  # moments; up to here, one block on all of torch's threads
+SPATIAL = 4 * SMALL  # moments of a block of several positions a pair, where it is computed in strips
+STEPS = 0.05  # of the budget, that the numbers of steps may take
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,9 @@ def infinite_kernel(
     [[1073.0, 113.0], [113.0, 1073.0]]
     """
     work = Work.of(model, x1, x2, widths, get)
-    plan = work.plan(budget)
-    found = gram(work.blocks(plan), work.entries(), plan)
+    chain = work.chain(budget)
+    plan = work.plan(budget, strips=chain is not None)
+    found = gram(work.blocks(chain), work.entries(), plan)
     return work.answer({name: spatial(found[name], work.axes) for name in get}, plan)
 
 
@@ -111,21 +115,29 @@ def infinite_gram(
     """The same kernels in a chunked store on disk, for matrices larger than memory.
 
     A call that finds part of them there computes the rest, with the same result to the last bit. Slices can
-    be read while it runs, from any process, with `StoredGram(directory)`. The P positions of spatial outputs
-    stay on one axis, (n1, n2, P, P).
+    be read while it runs, from any process, with `StoredGram(directory)`. A directory is continued only with
+    the same model, inputs and arguments. The P positions of spatial outputs stay on one axis, (n1, n2, P, P).
 
     Args:
         directory: of this kernel alone.
-        key: what tells this model and data from others, so that no kernel is continued as another one.
+        key: what else tells it from others: the code of functions of your own, of which names are compared.
         progress: is told tiles done, their number, and seconds.
         cancelled: is asked between tiles.
 
-    Other arguments and errors as in `infinite_kernel`; also `Cancelled`, and ResourceError for a full disk.
+    Other arguments and errors as in `infinite_kernel`; also `Cancelled`, a SpecError for a directory of
+    something else, and ResourceError for a full disk.
     """
     work = Work.of(model, x1, x2, widths, get)
     plan = work.plan(budget, in_memory=False)
+    named = re.sub(r" at 0x[0-9a-f]+", "", repr(model))  # a function's address is of this process alone
     return gram_to_store(
-        work.blocks(plan), work.entries(), plan, directory, key=key, progress=progress, cancelled=cancelled
+        work.blocks(work.chain(budget)),
+        work.entries(),
+        plan,
+        directory,
+        key=identity(f"{named} {widths} {key}", x1, *([] if x2 is None else [x2])),
+        progress=progress,
+        cancelled=cancelled,
     )
 
 
@@ -171,36 +183,43 @@ class Work:
         dtype: Literal["float32", "float64"] = "float32" if self.x1.element_size() == 4 else "float64"
         return {name: Entry(positions, dtype, exchanged) for name in self.get}
 
-    def plan(self, budget: int, *, in_memory: bool = True) -> TilePlan:
-        """Blocks that fit the cache and the budget."""
+    @property
+    def moments(self) -> int:
+        """How many moments of all pairs rules act on."""
+        return len(self.x1) * len(self.x1 if self.x2 is None else self.x2) * self.fold.entries
+
+    def plan(self, budget: int, *, in_memory: bool = True, strips: bool = False) -> TilePlan:
+        """Blocks that fit the cache and the budget. Those made of strips are larger, and have all threads one
+        after the other: threads of Python wait for each other between short operations."""
         import torch
 
-        positions = max(math.prod(known_sizes(leaf.in_shape)) for leaf in self.site.leaves())
-        full = self.fold.needs().between == Extent.FULL
-        numbers = positions**2 if full else positions
-        n1, n2 = len(self.x1), None if self.x2 is None else len(self.x2)
-        pairs = n1 * (n2 or n1) * numbers
-        small = pairs <= SMALL
-        block = min(SMALL, max(pairs // 9, SMALL // 4))  # enough of them to share
+        each, size = self.fold.entries, self.x1.element_size()
+        one_by_one = strips or self.moments <= SMALL
+        block = min(SMALL * each, SPATIAL) if strips else min(SMALL, max(self.moments // 9, SMALL // 4))
         return plan_tiles(
             self.entries(),
-            n1,
-            n2,
-            bytes_per_pair=WORKING_ARRAYS * numbers * self.x1.element_size(),
-            bytes_per_row=math.prod(self.x1.shape[1:]) * self.x1.element_size(),
+            len(self.x1),
+            None if self.x2 is None else len(self.x2),
+            bytes_per_pair=WORKING_ARRAYS * each * size,
+            bytes_per_row=math.prod(self.x1.shape[1:]) * size,
             budget=budget,
             in_memory=in_memory,
-            cache=block * WORKING_ARRAYS * self.x1.element_size(),
-            workers=1 if small else torch.get_num_threads(),
-            threads=torch.get_num_threads() if small else 1,
+            cache=block * WORKING_ARRAYS * size,
+            workers=1 if one_by_one else torch.get_num_threads(),
+            threads=torch.get_num_threads() if one_by_one else 1,
         )
 
-    def blocks(self, plan: TilePlan) -> Block:
-        """The kernels of some rows of x1 and some of x2; those of many blocks are worth some preparation."""
-        chain = None
-        if math.prod(plan.block) < plan.n1 * plan.n2:
-            chain = Chain.of(self.fold, self.x1, self.x2, self.probe.nearness)
-        return self._folded if chain is None else lambda *block: self._kept(*chain.block(*block))
+    def chain(self, budget: int) -> Chain | None:
+        """The network as steps, which many pairs are worth, where it can be had."""
+        if self.moments <= SMALL:
+            return None
+        return Chain.of(self.fold, self.x1, self.x2, self.probe.nearness, STEPS * budget)
+
+    def blocks(self, chain: Chain | None) -> Block:
+        """The kernels of some rows of x1 and some of x2."""
+        if chain is None:
+            return self._folded
+        return lambda rows, columns: self._scaled(chain.block(rows, columns, self.get))
 
     def _folded(self, rows: slice, columns: slice) -> dict[str, Tensor]:
         """By all rules, one after the other."""
@@ -208,15 +227,15 @@ class Work:
         same = self.x2 is None and rows == columns
         state = self.fold.block(self.x1[rows], None if same else others[columns], self.probe)
         self.errors.largest.append(max(state.nngp_error, state.ntk_error))
-        return self._kept(state.nngp.pair, state.ntk.pair)
+        kernels = {"nngp": state.nngp.pair, "ntk": state.ntk.pair}
+        return self._scaled({name: kernels[name] for name in self.get})
 
-    def _kept(self, nngp: Tensor, ntk: Tensor) -> dict[str, Tensor]:
-        """What was asked for, of the network's outputs."""
+    def _scaled(self, kernels: Mapping[Name, Tensor]) -> dict[str, Tensor]:
+        """Kernels of the network's outputs from those of its last layer."""
         scale = self.model.output_scale**2
         scales = {"nngp": scale if self.model.initial_function == "raw" else 0.0, "ntk": scale}
-        kernels = {"nngp": nngp, "ntk": ntk}
         return {
-            name: kernels[name] if scales[name] == 1 else kernels[name] * scales[name] for name in self.get
+            name: kernel if scales[name] == 1 else kernel * scales[name] for name, kernel in kernels.items()
         }
 
     def answer(self, kernels: Mapping[Name, Tensor], plan: TilePlan) -> InfiniteKernel:

@@ -177,7 +177,7 @@ class Parallel(WithoutTensors):
         return result
 
     def rule(self, site: Site, state: KernelState) -> KernelState:
-        fork = replace(state, since_fork=SinceFork.KEPT)
+        fork = replace(state, since_fork=SinceFork.KEPT, notes=None)
         ends = [part.after(fork) for part in site.parts]
         least = Needs(min(s.extents.between for s in ends), min(s.extents.within for s in ends))
         ends = [end.trimmed(least) for end in ends]

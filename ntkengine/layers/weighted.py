@@ -175,7 +175,7 @@ class Weighted(Layer):
             )
         cumulants = self._cumulants(site, state, n, summands)
         first = None if cumulants is None or state.spatial else self._first_layer(site, n, summands)
-        return replace(
+        after = replace(
             state,
             nngp=nngp,
             ntk=ntk,
@@ -186,10 +186,8 @@ class Weighted(Layer):
             cumulants=cumulants,
             first=first,
             det=state.affine_determinant(forward, (shift, bias[1])),
-            notes=None
-            if state.notes is None
-            else (*state.notes, Affine(on_nngp.combination, on_ntk.combination)),
         )
+        return after.noted(Affine(on_nngp.combination, on_ntk.combination))
 
     @final
     def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
@@ -276,7 +274,7 @@ def overlaps(state: KernelState, summands: Summands | None) -> tuple[CumulantRul
     def on_pairs(i: int, j: int) -> Tensor:
         first, second = rows()
         inner = row_by_row if state.paired else between
-        return inner(first**i, second**j, extents.between)
+        return inner(first**i, second**j, extents.between).contiguous()
 
     def on_own(i: int, j: int) -> Tensor:
         import torch

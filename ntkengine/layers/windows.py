@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -145,6 +145,7 @@ MARGINS: Mapping[Padding, Callable[[int, int, int], tuple[int, int]]] = {
 }
 
 
+@lru_cache(maxsize=1024)  # with the runs of each, which take longer than sums over small windows
 def moving(size: int, taps: int, stride: int, dilation: int, padding: Padding) -> Axis:
     """The window of a convolution or of pooling."""
     before, after = MARGINS[padding](size, dilation * (taps - 1) + 1, stride)
@@ -160,6 +161,7 @@ def transposed_padding(taps: int, stride: int, padding: Literal["SAME", "VALID"]
     return before, total - before
 
 
+@lru_cache(maxsize=1024)
 def transposed(size: int, taps: int, stride: int, padding: Literal["SAME", "VALID"]) -> Axis:
     """The window of a transposed convolution: it moves by one place, over entries `stride` places apart."""
     before, after = transposed_padding(taps, stride, padding)
@@ -250,15 +252,22 @@ def window_sum(x: Tensor, dims: Sequence[int], axis: Axis) -> Tensor:
 
     first, *others = axis.runs
     if axis.is_whole(first):
-        result = part(x, (first[0].inputs,) * len(dims)).clone(memory_format=torch.contiguous_format)
+        result = part(x, (first[0].inputs,) * len(dims)).clone()
     else:
         others = axis.runs
-        result = x.new_zeros([axis.outputs if d in dims else size for d, size in enumerate(x.shape)])
+        shape = [axis.outputs if d in dims else size for d, size in enumerate(x.shape)]
+        result = torch.empty_permuted(shape, in_memory(x), dtype=x.dtype, device=x.device).zero_()
     for runs in others:
         for chosen in product(runs, repeat=len(dims)):
             into = part(result, tuple(run.outputs for run in chosen))
             into += part(x, tuple(run.inputs for run in chosen))
     return result
+
+
+def in_memory(x: Tensor) -> list[int]:
+    """Dimensions, from the one whose neighbours are farthest apart in memory on."""
+    strides = x.stride()
+    return sorted(range(x.ndim), key=lambda dim: -strides[dim])
 
 
 def on_grid(moment: Tensor, leading: int, axes: Sequence[Axis]) -> Tensor:

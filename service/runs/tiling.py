@@ -58,7 +58,7 @@ def infinite(spec: KernelSpec, x1: Tensor, x2: Tensor | None, budget: int) -> Ti
         }
         return {"method": method, "scaling": answer.scaling.to_dict(), "warnings": list(answer.warnings)}
 
-    return Tiling(work.blocks(plan), work.entries(), plan, facts)
+    return Tiling(work.blocks(work.chain(budget)), work.entries(), plan, facts)
 
 
 def empirical(spec: KernelSpec, x1: Tensor, x2: Tensor | None, budget: int) -> Tiling:

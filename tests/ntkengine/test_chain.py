@@ -1,11 +1,17 @@
 """Networks played as steps on strips of blocks, against their rules one after the other."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from ntkengine import (
     Abs,
+    Aggregate,
+    AvgPool,
     Conv,
+    ConvLocal,
+    ConvTranspose,
     Cos,
     Dense,
     Dropout,
@@ -13,7 +19,9 @@ from ntkengine import (
     Exp,
     Flatten,
     Gelu,
+    GlobalAvgPool,
     Identity,
+    LayerNorm,
     LeakyRelu,
     Model,
     Parallel,
@@ -24,17 +32,21 @@ from ntkengine import (
     Serial,
     Sign,
     Standard,
+    SumPool,
     Tanh,
     Uniform,
     infinite_kernel,
 )
 from ntkengine.activations import AnyActivation
 from ntkengine.infinite import chain as module
-from ntkengine.infinite.chain import Chain
+from ntkengine.infinite.chain import Chain, Name
 from ntkengine.infinite.fold import Fold
 from ntkengine.layers import AnyLayer
+from ntkengine.positions import exchanged
 
 HIDDEN = Dense(W_std=1.3, b_std=0.2)
+PLENTY = 2.0**30  # bytes
+BOTH: tuple[Name, ...] = ("nngp", "ntk")
 
 
 def inputs(dtype: torch.dtype) -> torch.Tensor:
@@ -70,19 +82,20 @@ def test_the_steps_give_what_the_rules_give(
     activation: AnyActivation, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "STRIP", 40)  # several strips, the last one ragged
-    monkeypatch.setattr(module, "ROWS", 9)
+    monkeypatch.setattr(module, "ENTRIES", 9)
     fold = placed(HIDDEN, activation, Dense(W_std=0.4), Relu(), HIDDEN)
     x = inputs(dtype)
     x2 = torch.cat((x[:4], x.flip(0)[:9]))
     probe = fold.probe(x)
     assert probe.nearness > 0
     for other, columns in ((None, slice(3, 20)), (None, slice(20, 23)), (x2, slice(1, 12))):
-        chain = Chain.of(fold, x, other, probe.nearness)
+        chain = Chain.of(fold, x, other, probe.nearness, PLENTY)
         assert chain is not None
         rows = slice(3, 20)
         same = other is None and rows == columns
         rules = fold.block(x[rows], None if same else (x if other is None else other)[columns], probe)
-        for got, expected in zip(chain.block(rows, columns), (rules.nngp.pair, rules.ntk.pair), strict=True):
+        kernels = chain.block(rows, columns, BOTH)
+        for got, expected in ((kernels["nngp"], rules.nngp.pair), (kernels["ntk"], rules.ntk.pair)):
             assert got.dtype == dtype
             error = (got - expected).abs().max() / expected.abs().max()
             assert error < 32 * torch.finfo(dtype).eps
@@ -94,13 +107,13 @@ def test_nested_sequences_and_lower_powers_of_the_width() -> None:
     inner = Serial(layers=(HIDDEN, Erf()))
     model = Model(layers=(Repeat(layer=inner, times=3), Dense(width=1)), parameterization=Standard())
     fold, x = Fold(model.place((5,)), symbolic=True), inputs(torch.float64)
-    chain = Chain.of(fold, x, None, 0.0)
+    chain = Chain.of(fold, x, None, 0.0, PLENTY)
     assert chain is not None
     assert len(chain.steps) == 7
     rules = fold.block(x, None, fold.probe(x))
-    nngp, ntk = chain.block(slice(0, 23), slice(0, 23))
-    torch.testing.assert_close(nngp, rules.nngp.pair, rtol=1e-14, atol=1e-15)
-    torch.testing.assert_close(ntk, rules.ntk.pair, rtol=1e-14, atol=1e-15)
+    kernels = chain.block(slice(0, 23), slice(0, 23), BOTH)
+    torch.testing.assert_close(kernels["nngp"], rules.nngp.pair, rtol=1e-14, atol=1e-15)
+    torch.testing.assert_close(kernels["ntk"], rules.ntk.pair, rtol=1e-14, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -110,18 +123,79 @@ def test_nested_sequences_and_lower_powers_of_the_width() -> None:
         (Relu(), HIDDEN, Relu(), Dense()),
         (Dense(W_law=Uniform(half_width=1.0)), Relu(), Dense()),
         (Dense(W_law=Uniform(half_width=1.0)), Quadratic(), Dense()),
-        (HIDDEN, Dropout(keep_rate=0.5), Relu(), Dense()),
-        (HIDDEN, Relu(), Parallel(branches=(Identity(), Serial(layers=(Relu(), HIDDEN)))), Dense()),
+        (HIDDEN, Relu(), Dropout(keep_rate=0.5), HIDDEN, Relu(), Dense()),
+        (HIDDEN, Parallel(branches=(Identity(), Serial(layers=(Relu(), HIDDEN)))), Dense()),
     ],
     ids=["numeric", "on the inputs", "uniform", "cumulants", "dropout", "branches"],
 )
 def test_other_networks_are_left_to_their_rules(layers: tuple[AnyLayer, ...]) -> None:
-    assert Chain.of(placed(*layers), inputs(torch.float64), None, 0.0) is None
+    assert Chain.of(placed(*layers), inputs(torch.float64), None, 0.0, PLENTY) is None
 
 
-def test_images_are_left_to_their_rules() -> None:
-    fold = placed(Conv(filter_shape=(2,)), Relu(), Flatten(), Dense(), shape=(4, 3))
-    assert Chain.of(fold, torch.ones(2, 4, 3), None, 0.0) is None
+FILTER: dict[str, Any] = {"filter_shape": (3, 2), "W_std": 1.2, "b_std": 0.3}
+PATTERN = tuple(tuple(float((7 * i + j) % 5 - 2) for j in range(20)) for i in range(20))
+SPATIAL: dict[str, tuple[AnyLayer, ...]] = {
+    "flatten": (Conv(**FILTER, padding="SAME"), Relu(), Conv(**FILTER), Erf(), Flatten(), HIDDEN),
+    "around, strides": (Conv(**FILTER, padding="CIRCULAR", strides=(2, 1)), Gelu(), Flatten(), HIDDEN),
+    "average": (Conv(**FILTER, padding="SAME"), Relu(), GlobalAvgPool(), HIDDEN, Relu(), HIDDEN),
+    "pooled, then flattened": (
+        Conv(**FILTER),
+        Relu(),
+        AvgPool(window_shape=(2, 2)),
+        Conv(**FILTER, padding="SAME"),
+        Relu(),
+        Flatten(),
+        HIDDEN,
+    ),
+    "outputs with positions": (Conv(**FILTER), Relu(), SumPool(window_shape=(2, 1)), HIDDEN),
+    "dense at each position": (HIDDEN, Sign(), HIDDEN, Relu(), Flatten(), HIDDEN),
+    "transposed and local": (ConvTranspose(**FILTER), Relu(), ConvLocal(**FILTER), Relu(), Flatten(), HIDDEN),
+    "graph": (HIDDEN, Relu(), Aggregate(pattern=PATTERN), HIDDEN, Relu()),
+}
+
+
+@pytest.mark.parametrize("name", SPATIAL)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks with positions take the same steps, whatever they keep of the covariance of positions."""
+    monkeypatch.setattr(module, "STRIP", 7 * 20)  # some of a row at a time, or of a few rows
+    monkeypatch.setattr(module, "ENTRIES", 3 * 20)
+    fold = placed(*SPATIAL[name], shape=(5, 4, 3))
+    x = torch.randn(11, 5, 4, 3, dtype=dtype, generator=torch.Generator().manual_seed(2))
+    x[3], x[4] = x[1], 0.0
+    probe = fold.probe(x)
+    for other, columns in ((None, slice(2, 10)), (None, slice(10, 11)), (x.flip(0)[:6], slice(1, 6))):
+        chain = Chain.of(fold, x, other, probe.nearness, PLENTY)
+        assert chain is not None
+        rows = slice(2, 10)
+        same = other is None and rows == columns
+        rules = fold.block(x[rows], None if same else (x if other is None else other)[columns], probe)
+        kernels = chain.block(rows, columns, BOTH)
+        for got, expected in ((kernels["nngp"], rules.nngp.pair), (kernels["ntk"], rules.ntk.pair)):
+            assert got.shape == expected.shape
+            assert (got - expected).abs().max() / expected.abs().max() < 64 * torch.finfo(dtype).eps
+            assert not same or torch.equal(got, exchanged(got))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (Conv(**FILTER), LayerNorm(), Relu(), Conv(**FILTER), Relu(), Flatten(), HIDDEN),
+        (AvgPool(window_shape=(2, 2)), Conv(**FILTER), Relu(), Flatten(), HIDDEN),
+        (Conv(**FILTER), Relu(), Parallel(branches=(Identity(), Conv(**FILTER, padding="SAME"))), Flatten()),
+    ],
+    ids=["norm", "on the inputs", "branches"],
+)
+def test_other_images_are_left_to_their_rules(layers: tuple[AnyLayer, ...]) -> None:
+    x = torch.ones(2, 9, 8, 3, dtype=torch.float64)
+    assert Chain.of(placed(*layers, shape=(9, 8, 3)), x, None, 0.0, PLENTY) is None
+
+
+def test_steps_that_take_too_much_are_not_kept() -> None:
+    fold, x = placed(HIDDEN, Relu(), HIDDEN), inputs(torch.float64)
+    kept = 3 * 8 * len(x)  # a variance, a value and a slope of each input
+    assert Chain.of(fold, x, None, 0.0, kept) is not None
+    assert Chain.of(fold, x, None, 0.0, kept - 1) is None
 
 
 def test_many_blocks_agree_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,3 +221,14 @@ def test_many_blocks_agree_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(
             getattr(whole, name)[picked][:, picked], getattr(few, name), rtol=1e-13, atol=1e-15
         )
+
+
+@pytest.mark.parametrize("readout", [Flatten(), GlobalAvgPool()], ids=lambda each: each.kind)
+def test_images_through_the_front_door(readout: AnyLayer, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(90, 6, 6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    model = Model(layers=(Conv(**FILTER, padding="SAME"), Relu(), readout, Dense(width=1)))
+    played = infinite_kernel(model, x)
+    monkeypatch.setattr(Chain, "of", lambda *_: None)
+    folded = infinite_kernel(model, x)
+    for name in BOTH:
+        torch.testing.assert_close(played.kernels[name], folded.kernels[name], rtol=1e-12, atol=1e-15)

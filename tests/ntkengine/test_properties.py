@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ntkengine import Model, infinite_gram, infinite_kernel
 from ntkengine.analysis import diagnose
+from ntkengine.errors import SpecError
 from tests.cases import LAYER_KINDS, inputs, model
 from tests.compare import assert_close
 
@@ -82,3 +83,6 @@ def test_on_disk(name: str, tmp_path: Path) -> None:
     assert_close(stored.rows("ntk", 0, 30), whole.ntk, rtol=1e-11)
     assert_close(stored.rows("nngp", 10, 20), whole.nngp[10:20], rtol=1e-11)
     assert len(calls) == calls[0][1]
+    for another, others in ((model(layers(8), output_scale=2.0), x), (spec, x + 1e-9)):
+        with pytest.raises(SpecError, match="another"):
+            infinite_gram(another, others, **fields)

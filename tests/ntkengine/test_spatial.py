@@ -200,7 +200,7 @@ def test_windows(sizes: tuple[int, ...], layer: Spec) -> None:
 )
 @settings(max_examples=150, deadline=None)
 def test_any_window_on_one_axis(size: int, taps: int, stride: int, dilation: int, padding: str) -> None:
-    axis = moving(size, taps, stride, dilation, padding)  # type: ignore[arg-type]
+    axis = moving(size, taps, stride, dilation, padding)
     layer = conv(taps, strides=[stride], dilation=[dilation], padding=padding)
     outputs = outputs_of(layer, 0, size)
     assert axis.outputs == outputs or max(axis.outputs, outputs) < 1
@@ -217,7 +217,7 @@ def test_any_window_on_one_axis(size: int, taps: int, stride: int, dilation: int
 )
 @settings(max_examples=80, deadline=None)
 def test_any_transposed_window(size: int, taps: int, stride: int, padding: str) -> None:
-    axis = transposed(size, taps, stride, padding)  # type: ignore[arg-type]
+    axis = transposed(size, taps, stride, padding)
     layer = conv(taps, kind="conv_transpose", strides=[stride], padding=padding)
     x = torch.arange(1.0, size + 1, dtype=torch.float64)
     assert_close(window_sum(x, [0], axis), matrix_of(layer, (size,)) @ x.numpy())
