@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from rich.console import Console
@@ -17,16 +18,35 @@ from benchmarks.measure import seconds_of
 from ntkengine import Data, Dataset, Dense, GradientDescent, Model, Quadratic, Relu, RunSpec, train
 from ntkengine.dynamics import LossRecord
 
-ROUNDS, STEPS, SEEDS = 5, 200, 100
+ROUNDS, SEEDS = 5, 100
 NOTES = Data(x=[[1.0], [-1.0]], y=[[1.0], [1.0]])
 DIGITS = Data(x=Dataset(name="digits", limit=200), y=Dataset(name="digits", limit=200))
 
 
-def run(data: Data, activation: Quadratic | Relu, outputs: int, rate: float, seeds: Sequence[int]) -> RunSpec:
-    """A net of width 100 under gradient descent, its loss recorded at start and end."""
-    model = Model(layers=(Dense(width=100, b_std=1.0), activation, Dense(width=outputs)))
-    training = GradientDescent(learning_rate=rate, steps=STEPS)
-    return RunSpec(model=model, data=data, training=training, record=(LossRecord(),), seeds=tuple(seeds))
+@dataclass(frozen=True)
+class Case:
+    """A net of width 100 under gradient descent, its loss recorded at 200 moments."""
+
+    name: str
+    data: Data
+    activation: Quadratic | Relu
+    outputs: int
+    learning_rate: float
+    steps: int
+
+    def of(self, seeds: Sequence[int]) -> RunSpec:
+        """The run of those seeds."""
+        model = Model(layers=(Dense(width=100, b_std=1.0), self.activation, Dense(width=self.outputs)))
+        training = GradientDescent(learning_rate=self.learning_rate, steps=self.steps)
+        return RunSpec(
+            model=model, data=self.data, training=training, record=(LossRecord(),), seeds=tuple(seeds)
+        )
+
+
+CASES = (
+    Case("the notes' two points, quadratic", NOTES, Quadratic(), 1, 0.01, 1000),
+    Case("digits, n = 200, ReLU", DIGITS, Relu(), 10, 1e-3, 100),
+)
 
 
 def finished(spec: RunSpec) -> None:
@@ -35,29 +55,17 @@ def finished(spec: RunSpec) -> None:
         pass
 
 
-def cases() -> Iterator[tuple[str, RunSpec, RunSpec]]:
-    """Name, one seed, and all of them."""
-    for name, data, activation, outputs, rate in (
-        ("the notes' two points, quadratic", NOTES, Quadratic(), 1, 0.01),
-        ("digits, n = 200, ReLU", DIGITS, Relu(), 10, 1e-3),
-    ):
-        yield (
-            name,
-            run(data, activation, outputs, rate, [0]),
-            run(data, activation, outputs, rate, range(SEEDS)),
-        )
-
-
 def main() -> int:
     """Print a table."""
-    table = Table(f"{STEPS} steps, width 100", "one seed s", f"{SEEDS} seeds s", "ratio", "of each round")
-    for name, one, many in cases():
-        finished(one)
-        calls = partial(finished, one), partial(finished, many)
+    table = Table("width 100", "steps", "one seed s", f"{SEEDS} seeds s", "ratio", "of each round")
+    for case in CASES:
+        calls = [partial(finished, case.of(seeds)) for seeds in (range(1), range(SEEDS))]
+        calls[0]()
         rounds = [[seconds_of(call) for call in calls] for _ in range(ROUNDS)]
-        ratios = [each[1] / each[0] for each in rounds]
+        ratios = [many / one for one, many in rounds]
         table.add_row(
-            name,
+            case.name,
+            str(case.steps),
             *(f"{statistics.median(side):.3g}" for side in zip(*rounds, strict=True)),
             f"{statistics.median(ratios):.2f}",
             ", ".join(f"{each:.2f}" for each in ratios),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -65,7 +66,7 @@ class Run:
 
     def _states_at_start(self) -> list[State]:
         """With a network of their own, so that those of the moment can be loaded beside them."""
-        members = replace(self._members, network=Members.of(self._spec).network)
+        members = replace(self._members, network=copy.deepcopy(self._members.network))
         stack = Stack(self._objective, members, self._members.theta)
         return [State(stack, member) for member in range(len(members))]
 
