@@ -285,7 +285,9 @@ class RowStreams:
         stream = np.random.Philox(key=key)
         numbers, start = np.random.Generator(stream), stream.state
         drawn = []
-        for row in range(rows):  # its place in one stream: a new one for each would take longer than its numbers
+        for row in range(
+            rows
+        ):  # its place in one stream: a new one for each would take longer than its numbers
             start["state"]["counter"][3] = row
             stream.state = start
             drawn.append(law.sample(numbers, columns))

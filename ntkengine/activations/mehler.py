@@ -6,6 +6,7 @@ For variances q and q' and the cosine c, `E[g(z) g(z')] = sum_k a_k(q) a_k(q') c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ TERMS = 768  # of a series, in whole blocks
 BLOCK = 32
 NARROW = 0.5  # width of panels: h_768 turns twice on one of them, which 16 nodes resolve with room to spare
 CHUNK = 2**21  # numbers at a time
+MOST_HALVINGS = 4  # of panels, before each variance gets nodes of its own
 LEFT = 1e-15  # share of the power that a series may leave out
 
 
@@ -39,29 +41,44 @@ class Series:
 
 
 def series(curve: Curve, splits: Splits, reach: float, q: Tensor) -> tuple[Series, Series]:
-    """The series of a curve and of its derivative at variances q (n,)."""
+    """The series of a curve and of its derivative at variances q (n,), ascending."""
     import torch
 
     places = torch.as_tensor(splits.places)
-    scale_free = not bool(places.any())  # no place but 0, so that all variances share their nodes
-    normal = Normal(reach, NARROW)
-    count = ORDER * (normal.panels + len(places))
-    size = max(1, CHUNK // (count * (2 if scale_free else BLOCK)))
     parts = []
-    for start in range(0, len(q), size):
-        root = torch.sqrt(q[start : start + size])[:, None]
-        ends = places.expand(1, -1) if scale_free else places / root.clamp(min=TINY)
-        u, weights = normal.nodes(ends)
-        values = torch.stack([curve.function(root * u), curve.derivative(root.clamp(min=TINY) * u)], dim=1)
-        parts.append(expand(values, u, weights))
+    for roots, width in groups(splits, torch.sqrt(q)[:, None]):
+        normal = Normal(reach, NARROW if width is None else width)
+        count = ORDER * (normal.panels + (len(places) if width is None else 0))
+        size = max(1, CHUNK // (count * (BLOCK if width is None else 2)))
+        for root in torch.split(roots, size):
+            ends = places.new_empty(1, 0) if width is not None else places / root.clamp(min=TINY)
+            u, weights = normal.nodes(ends)
+            values = torch.stack(
+                [curve.function(root * u), curve.derivative(root.clamp(min=TINY) * u)], dim=1
+            )
+            parts.append(expand(values, u, weights))
     coefficients, power, left = (torch.cat(each, dim=-1) for each in zip(*parts, strict=True))
     value, slope = (Series(coefficients[:, i], power[i], left[i]) for i in range(2))
     return value, slope
 
 
+def groups(splits: Splits, roots: Tensor) -> Iterator[tuple[Tensor, float | None]]:
+    """Standard deviations (n, 1), ascending, that can share nodes u, and the width of their panels: so narrow
+    that root u moves by no more than the narrowest panel of the function. Kinks but at 0, where panels end,
+    lie elsewhere for each of them: then, and where panels would be too many, None."""
+    import torch
+
+    if splits.kinks.any():
+        yield roots, None
+        return
+    halvings = torch.ceil(torch.log2(NARROW * roots[:, 0] / splits.narrowest)).clamp(0.0, MOST_HALVINGS + 1.0)
+    for number in torch.unique(halvings).tolist():
+        yield roots[halvings == number], None if number > MOST_HALVINGS else NARROW / 2.0**number
+
+
 def expand(values: Tensor, u: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Coefficients (terms, 2, n) of values (n, 2, nodes), power and what is left of it (2, n); terms end
-    where nothing is left."""
+    where nothing is left. Nodes u and weights have n rows, or one for all."""
     import torch
 
     weighted = values * weights[:, None]
@@ -73,7 +90,9 @@ def expand(values: Tensor, u: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, 
         for k in range(start, start + BLOCK):
             block.append(current)
             last, current = current, (u * current - k**0.5 * last) / (k + 1) ** 0.5
-        found.append(weighted @ torch.stack(block, dim=-1))
+        polynomials = torch.stack(block, dim=1)  # (rows of u, BLOCK, nodes)
+        one_for_all = len(polynomials) == 1
+        found.append(weighted @ (polynomials[0].T if one_for_all else polynomials.mT))
         sums = sums + found[-1].square().sum(-1)
         if bool((power - sums <= LEFT * power).all()):
             break

@@ -63,12 +63,18 @@ class Curve:
 
 @dataclass(frozen=True)
 class Splits:
-    """Ends of panels inside an interval, ascending, and the places around which the function changes most:
-    kinks, stated or found, and the middles of panels narrower than their neighbours. Wide smoothing sees
-    these alone."""
+    """Ends of panels inside an interval, ascending; kinks, stated or found; and the places around which the
+    function changes most: kinks, and the middles of panels narrower than their neighbours. Wide smoothing
+    sees these alone."""
 
     places: Array
+    kinks: Array
     centres: Array
+
+    @property
+    def narrowest(self) -> float:
+        """The width of the narrowest panel between two others."""
+        return float(np.diff(self.places).min(initial=np.inf))
 
 
 def splits(curve: Curve, reach: float) -> Splits:
@@ -89,7 +95,8 @@ def splits(curve: Curve, reach: float) -> Splits:
     wide = close > CLOSEST * np.abs(places)  # a narrower panel is among the narrow ones
     at, close = places[wide], close[wide]
     kinks = at[heights.rough(at - close, at, at + close)]
-    return Splits(places, np.unique([*kinks, *(0.5 * (ends[narrow] + ends[narrow + 1]))]))
+    centres = np.unique([*kinks, *(0.5 * (ends[narrow] + ends[narrow + 1]))])
+    return Splits(places, np.unique([*kinks, *curve.kinks]), centres)
 
 
 class Heights:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.verify]
 RECORD: list[JSONObject] = [
     {"what": "loss"},
     {"what": "outputs"},
-    {"what": "kernel", "schedule": {"kind": "every", "steps": 50}},
+    {"what": "kernel", "schedule": {"kind": "every", "steps": 250}},
 ]
 FLOW_RECORD: list[JSONObject] = [{"what": "loss"}, {"what": "outputs"}, {"what": "kernel"}]
 X = default_rng(0).normal(size=(12, 3)).tolist()
@@ -34,9 +34,9 @@ LAYERS = [
     {"kind": "dense", "width": 1},
 ]
 TRAININGS: list[tuple[JSONObject, list[JSONObject]]] = [
-    ({"kind": "gradient_descent", "learning_rate": 0.05, "steps": 600, "momentum": 0.5}, RECORD),
-    ({"kind": "adam", "learning_rate": 0.001, "steps": 500}, RECORD),
-    ({"kind": "gradient_descent", "learning_rate": 0.05, "steps": 600, "batch_size": 4}, RECORD),
+    ({"kind": "gradient_descent", "learning_rate": 0.05, "steps": 3000, "momentum": 0.5}, RECORD),
+    ({"kind": "adam", "learning_rate": 0.001, "steps": 2500}, RECORD),
+    ({"kind": "gradient_descent", "learning_rate": 0.05, "steps": 3000, "batch_size": 4}, RECORD),
     ({"kind": "gradient_flow", "t_end": 40.0, "rtol": 1e-9, "atol": 1e-9}, FLOW_RECORD),
 ]
 OF_KERNELS = {"NTK_MAX_POINTS": "300", "NTK_CONCURRENT_RUNS": "1", "NTK_CRASHES_ALLOWED": "1000"}
@@ -103,7 +103,7 @@ def seconds_between(begin: str, end: str) -> float:
 def test_tiles(engine: Server, database: Database, chance: Generator) -> None:
     """Killed again and again while it writes tiles, a kernel has the digest of an undisturbed one."""
     account = database.account("process of a kernel killed while it writes tiles")
-    x = default_rng(6).normal(size=(2500, 5)).tolist()
+    x = default_rng(6).normal(size=(1200, 5)).tolist()
     layers = [*LAYERS[:2] * 6, LAYERS[4]]
     body: dict[str, Any] = {"model": {"layers": layers}, "x1": x, "dtype": "float32"}
     undisturbed = finished(engine, post(engine, body))

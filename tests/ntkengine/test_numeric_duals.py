@@ -15,7 +15,7 @@ from scipy import special
 from torch import Tensor
 
 from ntkengine import Cos, Dense, Elementwise, KernelSpec, Model, NumericalError, infinite_kernel
-from ntkengine.activations import Activation, NumericActivation, mehler
+from ntkengine.activations import Activation, AnyActivation, NumericActivation, mehler
 from ntkengine.activations.boxes import on_boxes
 from ntkengine.activations.panels import Curve, splits
 from ntkengine.activations.quadrature import Normal, Pairs, Quadrature
@@ -351,6 +351,36 @@ def test_json_cannot_name_a_function(fn: Any) -> None:
     with pytest.raises(ValidationError, match="from Python only") as caught:
         from_jsonable(Model, {"layers": [{"kind": "elementwise", "fn": fn}]})
     assert caught.value.errors()[0]["loc"] == ("layers", 0, "elementwise")
+
+
+@pytest.mark.parametrize("layer", NUMERIC, ids=named)
+def test_variances_that_share_nodes(layer: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The series on nodes for many variances are those on nodes for each, from narrow laws to wide ones."""
+    activation: Any = from_jsonable(AnyActivation, layer)
+    curve = Curve(activation.function, activation.derivative, activation.kinked_at())
+    q = torch.cat([torch.zeros(1), torch.logspace(-6, 2, 25)]).double()
+    parts = splits(curve, 9.0 * 10.0)
+    assert not parts.kinks.any()
+    shared = mehler.series(curve, parts, 9.0, q)
+    monkeypatch.setattr(mehler, "MOST_HALVINGS", -1)
+    for one, other in zip(shared, mehler.series(curve, parts, 9.0, q), strict=True):
+        both = (one.coefficients != 0) & (other.coefficients != 0)  # groups end at terms of their own
+        assert (both * (one.coefficients - other.coefficients).abs() <= 1e-14 * other.power.sqrt()).all()
+        assert both[:32].float().mean() > 0.5
+        assert_close(one.power, other.power, rtol=1e-14)
+
+
+def test_kinks_elsewhere_are_not_shared() -> None:
+    """A function with a kink at 1 has nodes for each variance, and exact coefficients: those of order 0."""
+    curve = Curve(lambda z: (z - 1.0).abs(), lambda z: torch.sign(z - 1.0), (1.0,))
+    parts = splits(curve, 18.0)
+    assert parts.kinks.tolist() == [1.0]
+    q = torch.tensor([0.25, 1.0, 4.0], dtype=torch.float64)
+    value, _ = mehler.series(curve, parts, 9.0, q)
+    root = q.sqrt()
+    density = torch.exp(-0.5 / q) / math.sqrt(2.0 * math.pi)
+    folded = 2.0 * root * density + torch.erf(1.0 / root / math.sqrt(2.0))  # E|z - 1|
+    assert_close(value.coefficients[0, :], folded, rtol=1e-14)
 
 
 def test_a_function_has_no_json() -> None:
