@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.commands import (
+    datasets,
     experiments,
     export,
     figures,
@@ -35,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for commands in (kernel, predict, run, watch, experiments, export):
+for commands in (kernel, predict, run, watch, experiments, datasets, export):
     commands.add_to(app)
 verify.add_to(app)
 figures.add_to(app)

@@ -22,6 +22,7 @@ from ntkengine.weights import Weights, check_not_random, check_start, expected_s
 
 MOST_MEMBERS = 10_000
 GRADIENT_OVERHEAD = 2e7  # what a gradient costs besides its arithmetic, in flops' worth of time
+FLOPS_PER_SECOND = 3e10  # that an ordinary core does in training, in this count: no promise
 
 AnyTraining = Annotated[GradientDescent | Adam | GradientFlow | MeanFieldFlow, Field(discriminator="kind")]
 
@@ -224,7 +225,7 @@ class RunSpec:
         }
 
     def plan(self) -> dict[str, Any]:
-        """Estimated cost: recorded points, flops, bytes held in memory and bytes kept. Torch-free."""
+        """Estimated cost: recorded points, flops, seconds, bytes held and bytes kept. Torch-free."""
         site, axis = self.place(), self.training.axis()
         m, k = shape_of(self.data.y, "y")
         n = 0 if self.data.x_test is None else shape_of(self.data.x_test, "x")[0]
@@ -235,9 +236,11 @@ class RunSpec:
         kept = sum(size.kept * len(at) for size, at in zip(sizes, positions, strict=True))
         twin = 0 if self.linearized is None else self.linearized.gradients()
         gradients = (1 + twin) * self.training.evaluations(m)
+        flops = (6.0 * count * m * members + GRADIENT_OVERHEAD) * gradients
         return {
             "points": len(set().union(*positions)),
-            "flops": (6.0 * count * m * members + GRADIENT_OVERHEAD) * gradients,
+            "flops": flops,
+            "seconds": flops / FLOPS_PER_SECOND,
             "bytes": 8 * (training + members * max(size.held for size in sizes)),
             "bytes_kept": 8 * members * kept,
         }

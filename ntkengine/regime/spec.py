@@ -25,6 +25,7 @@ from ntkengine.dynamics import (
     RunSpec,
 )
 from ntkengine.dynamics.records import LinearizedRecord
+from ntkengine.dynamics.spec import FLOPS_PER_SECOND
 from ntkengine.errors import SpecError, UnsupportedError, located
 from ntkengine.losses import Squared
 from ntkengine.model import InitialFunction, Model
@@ -163,12 +164,13 @@ class RegimeSpec:
             self.run(case).check()
 
     def plan(self) -> dict[str, Any]:
-        """Estimated cost of all widths and of the advice, flops and bytes. Torch-free."""
+        """Estimated cost of all widths and of the advice: flops, seconds and bytes. Torch-free."""
         cases = [*self.cases(), *self.probes()]
         costs = [self.cost(case) for case in cases]
         advice = 0.0 if self.advise == "none" else 2.0 * ADVICE_GROWTH * max(costs)
         bytes_ = max(self.run(case).plan()["bytes"] for case in cases) + self._kernel_bytes()
-        return {"cases": len(cases), "flops": sum(costs) + advice, "bytes": bytes_}
+        flops = sum(costs) + advice
+        return {"cases": len(cases), "flops": flops, "seconds": flops / FLOPS_PER_SECOND, "bytes": bytes_}
 
     def cost(self, case: Case) -> float:
         """Flops of a case: its training, and the kernels and their modes at the start."""

@@ -3,7 +3,16 @@
 from service.client.aio import AsyncClient, AsyncHandle, AsyncKernelJob, AsyncRun
 from service.client.operations import Patience
 from service.client.problems import ConnectionLost, Offence, ProblemError
-from service.client.results import Event, Experiment, Influence, Job, Kernels, Prediction, Series
+from service.client.results import (
+    DatasetInfo,
+    Event,
+    Experiment,
+    Influence,
+    Job,
+    Kernels,
+    Prediction,
+    Series,
+)
 from service.client.sync import Client, Handle, KernelJob, Run
 
 __all__ = [
@@ -13,6 +22,7 @@ __all__ = [
     "AsyncRun",
     "Client",
     "ConnectionLost",
+    "DatasetInfo",
     "Event",
     "Experiment",
     "Handle",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -12,8 +13,18 @@ import httpx
 from service.client.feed import Feed
 from service.client.operations import Operation, Operations, Patience, Wait
 from service.client.requests import Request
-from service.client.results import Array, Event, Experiment, Influence, Job, Kernels, Prediction, Series
-from service.client.settings import arguments, kernel_spec, run_spec
+from service.client.results import (
+    Array,
+    DatasetInfo,
+    Event,
+    Experiment,
+    Influence,
+    Job,
+    Kernels,
+    Prediction,
+    Series,
+)
+from service.client.settings import arguments, kernel_spec, run_spec, table_of
 
 T = TypeVar("T")
 
@@ -98,6 +109,27 @@ class AsyncClient:
     async def experiments(self) -> tuple[Experiment, ...]:
         """The catalogue."""
         return await self.perform(self._ask.experiments())
+
+    async def datasets(self) -> tuple[DatasetInfo, ...]:
+        """The data sets that were added."""
+        return await self.perform(self._ask.datasets())
+
+    async def add_dataset(
+        self,
+        name: str,
+        data: str | Path | Mapping[str, Any],
+        *,
+        y: Sequence[str] = (),
+        one_hot: bool = False,
+        test_rows: int = 0,
+    ) -> DatasetInfo:
+        """Keep a data set for later requests, as `Client.add_dataset`; the file is read at once."""
+        how = {"y": ",".join(y), "one_hot": one_hot, "test_rows": test_rows}
+        return await self.perform(self._ask.add_dataset(name, *table_of(data), how))
+
+    async def remove_dataset(self, name: str) -> None:
+        """Remove a data set. A job that needs it and has not ended fails, and says so."""
+        await self.perform(self._ask.delete(f"/datasets/{name}"))
 
     async def array(self, reference: Mapping[str, Any]) -> Any:
         """The array that an event or a series refers to, `{"kind": "array", "href": ...}`."""

@@ -19,7 +19,16 @@ import numpy as np
 
 from service.client.problems import ConnectionLost, ProblemError
 from service.client.requests import NPY, NPZ, Request, encode, post
-from service.client.results import Array, Experiment, Influence, Job, Kernels, Prediction, Series
+from service.client.results import (
+    Array,
+    DatasetInfo,
+    Experiment,
+    Influence,
+    Job,
+    Kernels,
+    Prediction,
+    Series,
+)
 
 T = TypeVar("T")
 JSONObject = dict[str, Any]
@@ -230,6 +239,19 @@ class Operations:
         """The catalogue."""
         found = yield from self.json(Request("GET", "/experiments"))
         return tuple(Experiment(**{**each, "expect": tuple(each["expect"])}) for each in found["experiments"])
+
+    def datasets(self) -> Operation[tuple[DatasetInfo, ...]]:
+        """The data sets that were added."""
+        found = yield from self.json(Request("GET", "/datasets"))
+        return tuple(map(DatasetInfo.of, found["datasets"]))
+
+    def add_dataset(
+        self, name: str, content: bytes, media: str, how: Mapping[str, Any]
+    ) -> Operation[DatasetInfo]:
+        """A new data set; the same once more leads to the one that is there."""
+        params = {"name": name, **{key: value for key, value in how.items() if value}}
+        request = Request("POST", "/datasets", {"Content-Type": media}, params, content=content)
+        return DatasetInfo.of((yield from self.json(request)))
 
     def job(self, request: Request) -> Operation[Job]:
         """The job that is answered with."""

@@ -27,11 +27,12 @@ class Request:
     params: Mapping[str, Any] = field(default_factory=dict)
     json: Any = None
     files: Mapping[str, File] | None = None
+    content: bytes | None = None
 
     def arguments(self) -> dict[str, Any]:
         """As httpx' clients take it."""
-        given = {"headers": self.headers, "params": self.params, "json": self.json, "files": self.files}
-        return {"method": self.method, "url": self.path, **given}
+        names = ("headers", "params", "json", "files", "content")
+        return {"method": self.method, "url": self.path} | {name: getattr(self, name) for name in names}
 
 
 def post(path: str, body: Any, files: Mapping[str, File], **headers: str) -> Request:

@@ -169,6 +169,28 @@ def _arrays(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class DatasetInfo:
+    """A data set that the service keeps."""
+
+    name: str
+    """What specs call it: `{"kind": "dataset", "name": name}`."""
+    reference: str
+    """The same with what it holds, as the specs of jobs have it."""
+    splits: Mapping[str, Mapping[str, tuple[int, ...]]]
+    """By split, `train` and perhaps `test`, the shapes of `x` and `y`."""
+    bytes: int
+
+    @classmethod
+    def of(cls, members: Mapping[str, Any]) -> DatasetInfo:
+        """A data set of the service's JSON."""
+        splits = {
+            split: {part: tuple(shape) for part, shape in parts.items()}
+            for split, parts in members["splits"].items()
+        }
+        return cls(members["name"], members["reference"], splits, members["bytes"])
+
+
+@dataclass(frozen=True)
 class Experiment:
     """A named run that shows something."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 # Streams are silent for 15 seconds at most.
@@ -21,6 +24,32 @@ def arguments(url: str | None, key: str | None) -> dict[str, Any]:
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
         "timeout": TIMEOUT,
     }
+
+
+MEDIA = {
+    ".csv": "text/csv",
+    ".npz": "application/x-npz",
+    ".arrow": "application/vnd.apache.arrow.file",
+    ".arrows": "application/vnd.apache.arrow.stream",
+}
+
+
+def table_of(data: str | Path | Mapping[str, Any]) -> tuple[bytes, str]:
+    """A file, or arrays by name, as what is sent and its media type.
+
+    Raises:
+        ValueError: the file's name does not end as one of those that the service reads.
+    """
+    if isinstance(data, Mapping):
+        file = io.BytesIO()
+        np.savez_compressed(
+            file, allow_pickle=False, **{name: np.asarray(each) for name, each in data.items()}
+        )
+        return file.getvalue(), MEDIA[".npz"]
+    media = MEDIA.get(Path(data).suffix.lower())
+    if media is None:
+        raise ValueError(f"{data} is no data set: its name does not end in one of {', '.join(MEDIA)}")
+    return Path(data).read_bytes(), media
 
 
 def kernel_spec(model: Any, x1: Any, x2: Any, of: Any, dtype: str) -> dict[str, Any]:

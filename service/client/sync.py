@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -11,8 +12,18 @@ import httpx
 from service.client.feed import Feed
 from service.client.operations import Operation, Operations, Patience, Wait
 from service.client.requests import Request
-from service.client.results import Array, Event, Experiment, Influence, Job, Kernels, Prediction, Series
-from service.client.settings import arguments, kernel_spec, run_spec
+from service.client.results import (
+    Array,
+    DatasetInfo,
+    Event,
+    Experiment,
+    Influence,
+    Job,
+    Kernels,
+    Prediction,
+    Series,
+)
+from service.client.settings import arguments, kernel_spec, run_spec, table_of
 
 T = TypeVar("T")
 
@@ -108,6 +119,39 @@ class Client:
     def experiments(self) -> tuple[Experiment, ...]:
         """The catalogue."""
         return self.perform(self._ask.experiments())
+
+    def datasets(self) -> tuple[DatasetInfo, ...]:
+        """The data sets that were added."""
+        return self.perform(self._ask.datasets())
+
+    def add_dataset(
+        self,
+        name: str,
+        data: str | Path | Mapping[str, Any],
+        *,
+        y: Sequence[str] = (),
+        one_hot: bool = False,
+        test_rows: int = 0,
+    ) -> DatasetInfo:
+        """Keep a data set for later requests, which name it in the place of any array:
+        `{"kind": "dataset", "name": name, "split": "train"}`.
+
+        Args:
+            data: a file (.csv, .npz, .arrow of the file format, .arrows of the stream format), or arrays by
+                name: x (n, ...), and perhaps y (n, k), x_test, y_test.
+            y: the columns of a table that are targets; the others are inputs.
+            one_hot: y is one label of k; targets are 1 - 1/k at its place and -1/k elsewhere.
+            test_rows: how many of the last rows are the split `test`.
+
+        Raises:
+            ProblemError: it is no data set, or the name is taken by another one.
+        """
+        how = {"y": ",".join(y), "one_hot": one_hot, "test_rows": test_rows}
+        return self.perform(self._ask.add_dataset(name, *table_of(data), how))
+
+    def remove_dataset(self, name: str) -> None:
+        """Remove a data set. A job that needs it and has not ended fails, and says so."""
+        self.perform(self._ask.delete(f"/datasets/{name}"))
 
     def array(self, reference: Mapping[str, Any]) -> Any:
         """The array that an event or a series refers to, `{"kind": "array", "href": ...}`."""

@@ -111,6 +111,7 @@ class RunEstimate(Answer):
 
     points: int = Field(description="Moments at which something is recorded.", examples=[200])
     flops: float = Field(description="Floating-point operations of training.", examples=[1.2e9])
+    seconds: float = Field(description="Wall time of training on one ordinary core.", examples=[0.04])
     bytes: float = Field(description="Memory.", examples=[4.0e6])
     bytes_kept: float = Field(description="What is kept of its records.", examples=[1.6e5])
 

@@ -120,6 +120,7 @@ class RegimeEstimate(Answer):
 
     cases: int = Field(description="Widths and scales at which networks are trained.", examples=[3])
     flops: float = Field(description="Floating-point operations.", examples=[1e11])
+    seconds: float = Field(description="Wall time on one ordinary core.", examples=[3.3])
     bytes: float = Field(description="Memory.", examples=[1e7])
 
 

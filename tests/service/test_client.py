@@ -122,6 +122,27 @@ def test_a_large_kernel_is_a_job(engine: Server) -> None:
         assert refused.value.status == 404
 
 
+def test_data_sets(engine: Server, tmp_path: Path) -> None:
+    """Added as arrays and as a file, named in the place of arrays, and removed."""
+    table = tmp_path / "table.csv"
+    table.write_text("a,b,y\n1,0,0\n0,2,1\n3,1,0\n")
+    with Client(address(engine), patience=QUICK) as client:
+        added = client.add_dataset("ours", {"x": X, "y": X[:, :1]})
+        assert added.splits == {"train": {"x": X.shape, "y": (len(X), 1)}}
+        labelled = client.add_dataset("table", table, y=["y"], one_hot=True, test_rows=1)
+        assert labelled.splits["test"] == {"x": (1, 2), "y": (1, 2)}
+        assert [each.name for each in client.datasets()] == ["ours", "table"]
+        named = client.kernel(MODEL, {"kind": "dataset", "name": "ours"})
+        np.testing.assert_array_equal(named.ntk, client.kernel(MODEL, X).ntk)
+        with pytest.raises(ProblemError, match="label"):
+            client.add_dataset("wrong", table, y=["label"])
+        with pytest.raises(ValueError, match=r"\.csv"):
+            client.add_dataset("wrong", tmp_path / "table.xls")
+        for name in ("ours", "table"):
+            client.remove_dataset(name)
+        assert client.datasets() == ()
+
+
 def test_a_prediction(engine: Server) -> None:
     data = {"x": X, "y": X[:, :1], "x_test": X[:2]}
     training = {"kind": "gradient_flow", "times": [0.0, "inf"]}

@@ -88,6 +88,32 @@ def test_a_prediction_of_an_experiment_there(service: str) -> None:
     np.testing.assert_allclose(found["mean_train"][-1], [[1.0], [1.0]], atol=1e-9)
 
 
+def test_data_sets_there(service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "arrays.npz"
+    np.savez(file, x=np.eye(3), y=np.ones((3, 1)))
+    added = json.loads(ntk("datasets", "add", "eye", str(file), "--url", service).stdout)
+    assert added["splits"] == {"train": {"x": [3, 3], "y": [3, 1]}}
+    there = json.loads(ntk("datasets", "list", "--url", service).stdout)
+    assert [each["name"] for each in there] == ["digits", "eye"]
+    spec = KERNEL | {"x1": {"kind": "dataset", "name": "eye"}}
+    assert np.shape(
+        json.loads(ntk("kernel", "-", "--url", service, given=spec).stdout)["kernels"]["ntk"]
+    ) == (3, 3)
+    ntk("datasets", "remove", "eye", "--url", service)
+    assert "eye" in ntk("kernel", "-", "--url", service, given=spec, status=2).stderr
+    assert "--url" in ntk("datasets", "add", "eye", str(file), status=1).stderr
+    wrong = tmp_path / "arrays.xls"
+    wrong.touch()
+    assert ".npz" in ntk("datasets", "add", "eye", str(wrong), "--url", service, status=2).stderr
+    monkeypatch.setenv("NTK_DATASETS", str(tmp_path))
+    (tmp_path / "kept").mkdir()
+    np.save(tmp_path / "kept" / "train.x.npy", np.eye(2))
+    assert json.loads(ntk("datasets", "list").stdout)[1] == {
+        "name": "kept",
+        "splits": {"train": {"x": [2, 2]}},
+    }
+
+
 def test_a_run_here_is_the_engines_and_its_events_are_enough_to_keep_it(tmp_path: Path) -> None:
     out = tmp_path / "direct.npz"
     events = ntk("run", "-", "--out", str(out), given=RUN).stdout

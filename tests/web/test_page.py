@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 
 from tests.web.command import announced_address, ntk
 from tests.web.conftest import DESKTOP, Visit
+from tests.web.saved import SVG, drawing
 
 pytestmark = pytest.mark.browser
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -92,6 +93,8 @@ def test_an_experiment_is_run_watched_and_scrubbed(page: Page, service: str) -> 
     plane = page.get_by_role("img", name="Weight plane")
     expect(plane).to_have_accessible_name("Weight plane: w (input) across, v (output) up; now at (1, 2)")
     expect(page.locator("figure", has=plane)).to_contain_text("direction in which the loss falls")
+    lines = [path.get("d", "") for path in drawing(page, "Weight plane").iter(f"{SVG}path")]
+    assert len([line for line in lines if line.count("L") > 20]) >= 2  # the path, and the set of solutions
     page.wait_for_url("**t=0")
     shared = page.url
     page.goto("about:blank")

@@ -19,6 +19,7 @@ from ntkengine.analysis import fit_exponent
 from service.web import STATIC
 from tests.compare import assert_close
 from tests.web.conftest import DESKTOP, Visit
+from tests.web.saved import SVG, drawing
 from tests.web.test_page import PHONE, barriers
 
 pytestmark = pytest.mark.browser
@@ -188,9 +189,30 @@ def test_a_small_kernel_is_that_of_the_service(page: Page, service: str) -> None
     with page.expect_download() as download:
         page.get_by_role("button", name="Download ntk.npy").click()
     assert_close(np.load(io.BytesIO(Path(download.value.path()).read_bytes())), expected, rtol=0)
+    matrix = drawing(page, "Neural tangent kernel")
+    assert f"{expected[1, 1]:.3g}" in {text.text for text in matrix.iter(f"{SVG}text")}
+    assert matrix.find(f"{SVG}image") is not None
     spectrum = np.array(table(page, "Spectrum")["ntk"], dtype=np.float64)
     assert_close(spectrum, np.linalg.eigvalsh(expected)[::-1], rtol=1e-9)
     expect(page.locator(".facts")).to_contain_text("keeps it")
+
+
+def test_a_file_becomes_a_data_set_that_the_spec_names(page: Page, service: str, tmp_path: Path) -> None:
+    file = tmp_path / "my table.csv"
+    file.write_text("a,b,y\n1,0,0\n0,2,1\n3,1,0\n")
+    page.goto("/#/kernels")
+    inputs = page.locator(".dataset").first
+    expect(inputs.get_by_role("button", name="digits")).to_have_attribute("aria-pressed", "true")
+    inputs.get_by_text("Add a data set").click()
+    inputs.get_by_label("File: a table").set_input_files(file)
+    expect(inputs.get_by_label("Its name")).to_have_value("my-table")
+    inputs.get_by_label("Columns that are targets").fill("y")
+    inputs.get_by_role("button", name="Add", exact=True).click()
+    expect(inputs.get_by_role("button", name="my-table")).to_have_attribute("aria-pressed", "true")
+    expect(inputs.get_by_role("status")).to_have_text("Added my-table.")
+    assert httpx.get(f"{service}/datasets/my-table").json()["splits"] == {"train": {"x": [3, 2], "y": [3, 1]}}
+    assert '"name": "my-table"' in shown_code(page, "curl")
+    httpx.delete(f"{service}/datasets/my-table").raise_for_status()
 
 
 def test_a_large_kernel_fills_in_before_ones_eyes(page: Page, service: str) -> None:

@@ -3,6 +3,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../page/html.js";
 import { saveCsv, savePng, style } from "../page/files.js";
 import { extent, show } from "../page/numbers.js";
 import { scheme } from "./chart.js";
+import { SvgPen } from "./svg_pen.js";
 
 const KEYS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 const SMALL = 12; // up to so many rows the numbers are written into the cells
@@ -41,6 +42,8 @@ export function Heatmap({ matrix, data, shape, title, note, labels = ["row", "co
             aria-label=${`${title} as CSV`}>CSV</button>
           <button class="button small" onClick=${() => savePng(canvas.current, title)}
             aria-label=${`${title} as PNG`}>PNG</button>
+          <button class="button small" onClick=${() => saveSvg(flat, rows, columns, color, title)}
+            aria-label=${`${title} as SVG`}>SVG</button>
         </span>
       </figcaption>
       ${note && html`<p class="note">${note}</p>`}
@@ -90,17 +93,28 @@ const rgb = (hex) => {
   return [1, 3, 5].map((at) => parseInt(whole.slice(at, at + 2), 16));
 };
 
+const isSmall = (rows, columns) => rows <= SMALL && columns <= SMALL;
+
 function draw(canvas, flat, rows, columns, color) {
-  const small = rows <= SMALL && columns <= SMALL;
+  const small = isSmall(rows, columns);
   const zoom = small ? Math.max(1, Math.floor(SIDE / columns)) : 1;
-  const source = pixels(flat, rows, columns, color);
   canvas.width = columns * zoom;
   canvas.height = rows * zoom;
   canvas.style.imageRendering = small ? "auto" : ""; // thin strokes of digits get lost otherwise
-  const pen = canvas.getContext("2d");
+  paint(canvas.getContext("2d"), flat, rows, columns, color, zoom);
+}
+
+function saveSvg(flat, rows, columns, color, title) {
+  const zoom = SIDE / columns;
+  const pen = new SvgPen(columns * zoom, rows * zoom);
+  paint(pen, flat, rows, columns, color, zoom);
+  pen.download(title);
+}
+
+function paint(pen, flat, rows, columns, color, zoom) {
   pen.imageSmoothingEnabled = false;
-  pen.drawImage(source, 0, 0, canvas.width, canvas.height);
-  if (small) write(pen, flat, rows, columns, zoom, color);
+  pen.drawImage(pixels(flat, rows, columns, color), 0, 0, columns * zoom, rows * zoom);
+  if (isSmall(rows, columns)) write(pen, flat, rows, columns, zoom, color);
 }
 
 function pixels(flat, rows, columns, color) {

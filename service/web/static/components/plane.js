@@ -3,6 +3,7 @@ import { html, useEffect, useRef, useState } from "../page/html.js";
 import { lineColor, savePng, style } from "../page/files.js";
 import { show, ticks } from "../page/numbers.js";
 import { scheme } from "./chart.js";
+import { SvgPen } from "./svg_pen.js";
 
 const ARROWS = 21;
 const GRID = 90; // cells of a side, on which curves are looked for
@@ -21,8 +22,9 @@ export function Plane({ title, note, labels, bounds, field, curves, paths, child
     watch.observe(canvas.current);
     return () => watch.disconnect();
   }, []);
+  const drawing = { labels, bounds, field, curves, paths };
   useEffect(() => {
-    if (width) draw(canvas.current, width, { labels, bounds, field, curves, paths });
+    if (width) draw(canvas.current, width, drawing);
   }, [width, bounds, field, curves, paths, scheme.value]);
   const read = (event) => {
     const box = event.target.getBoundingClientRect();
@@ -33,8 +35,12 @@ export function Plane({ title, note, labels, bounds, field, curves, paths, child
     <figure class="chart card wide">
       <figcaption>
         <h3>${title}</h3>
-        <span class="menu"><button class="button small" onClick=${() => savePng(canvas.current, title)}
-          aria-label=${`${title} as PNG`}>PNG</button></span>
+        <span class="menu">
+          <button class="button small" onClick=${() => savePng(canvas.current, title)}
+            aria-label=${`${title} as PNG`}>PNG</button>
+          <button class="button small" onClick=${() => saveSvg(width, drawing, title)}
+            aria-label=${`${title} as SVG`}>SVG</button>
+        </span>
       </figcaption>
       ${note && html`<p class="note">${note}</p>`}
       ${children}
@@ -70,15 +76,27 @@ class Frame {
   }
 }
 
-function draw(canvas, width, { labels, bounds, field, curves, paths }) {
-  const height = Math.min(520, Math.round(width * 0.75));
+const heightOf = (width) => Math.min(520, Math.round(width * 0.75));
+
+function draw(canvas, width, drawing) {
+  const height = heightOf(width);
   const dense = devicePixelRatio || 1;
   canvas.width = width * dense;
   canvas.height = height * dense;
   canvas.style.height = `${height}px`;
   const pen = canvas.getContext("2d");
   pen.scale(dense, dense);
-  const frame = new Frame(bounds, width, height);
+  paint(pen, width, drawing);
+}
+
+function saveSvg(width, drawing, title) {
+  const pen = new SvgPen(width, heightOf(width));
+  paint(pen, width, drawing);
+  pen.download(title);
+}
+
+function paint(pen, width, { labels, bounds, field, curves, paths }) {
+  const frame = new Frame(bounds, width, heightOf(width));
   axes(pen, frame, labels);
   pen.save();
   pen.beginPath();

@@ -2,6 +2,7 @@
 import { fileName, save, style } from "../page/files.js";
 import { show, ticks } from "../page/numbers.js";
 import { decades, line } from "./plot.js";
+import { escaped } from "./svg_pen.js";
 
 const SIZE = { width: 640, height: 400, left: 80, right: 20, top: 40, bottom: 56 };
 
@@ -41,7 +42,6 @@ function place({ min, max, distr }, from, to) {
 
 const marks = ({ min, max, distr }) => (distr === 3 ? decades(null, 0, min, max) : ticks(min, max));
 
-const escaped = (label) => label.replace(/[&<>]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 const text = (x, y, label, more) => `<text x="${x}" y="${y}" ${more}>${escaped(label)}</text>`;
 const grid = (x1, y1, x2, y2) => `<path d="M${x1} ${y1}L${x2} ${y2}" stroke="${style("--line")}"/>`;
 

@@ -71,6 +71,11 @@ export async function post(path, body = {}, headers = {}) {
   return whole((await send(path, options)).json());
 }
 
+/** POST a file, for the answer as JSON. */
+export async function upload(path, file, type) {
+  return whole((await send(path, { method: "POST", body: file, headers: { "Content-Type": type } })).json());
+}
+
 let described = null;
 
 /** The service's own description, asked for once: what exists is read from it and never tried. */

@@ -1,5 +1,6 @@
-// Arrays: numbers that are typed or pasted, a file, or a built-in data set.
+// Arrays: numbers that are typed or pasted, a file, or a data set by its name.
 import { html } from "../page/html.js";
+import { Datasets } from "./compose_datasets.js";
 import { Fields, Prose, useText } from "./compose_fields.js";
 
 const SHOWN_NUMBERS = 2000; // more than that in a text area helps nobody
@@ -33,7 +34,7 @@ const isObjectOf = (value, kind) => value !== null && typeof value === "object" 
 const WAYS = {
   numbers: { holds: (value) => Array.isArray(value) || typeof value === "string", begin: () => [[0], [1]], Edit: Numbers },
   dataset: {
-    holds: (value) => isObjectOf(value, "dataset"), begin: () => ({ kind: "dataset", name: "digits", limit: 100 }), Edit: Builtin,
+    holds: (value) => isObjectOf(value, "dataset"), begin: () => ({ kind: "dataset", name: "digits", limit: 100 }), Edit: Named,
   },
   file: { holds: (value) => isObjectOf(value, "npy"), begin: () => ({ kind: "npy", base64: "" }), Edit: Upload },
 };
@@ -68,9 +69,10 @@ function Numbers({ form, pointer, value, named }) {
 
 const DATASET = (node) => node.anyOf.find((each) => each.properties?.kind?.const === "dataset");
 
-function Builtin({ form, node, pointer, value }) {
+function Named({ form, node, pointer, value }) {
   const schema = DATASET(node);
-  return html`<div class="dataset"><${Fields} form=${form} node=${schema} pointer=${pointer} value=${value} /></div>
+  return html`<div class="dataset"><${Fields} form=${form} node=${schema} pointer=${pointer} value=${value} />
+    <${Datasets} chosen=${value.name} choose=${(name) => form.change(pointer, { ...value, name })} /></div>
     <p class="help always"><${Prose} text=${schema.description.split("\n\n")[1] ?? ""} /></p>`;
 }
 
