@@ -12,7 +12,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format verify faults docs bench image containers resolve clean
+.PHONY: help run test test-engine lint format verify faults docs bench image containers resolve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -23,10 +23,12 @@ run: $(VENV)/installed-run ## install what the service needs and start it
 test: $(VENV)/installed-dev ## install everything; lint, types, import contracts, all tests, containers
 	@scripts/system_packages.sh
 	@$(MAKE) --no-print-directory -j 3 lint resolve image # each waits for something else
-	$(BIN)/pytest -n auto --dist loadgroup tests/ntkengine tests/test_*.py
-	$(BIN)/pytest -n 2 --dist loadfile tests/service # a server waits more than it computes
+	@$(MAKE) --no-print-directory -j 2 -O test-engine containers # an engine of containers waits much
+	$(BIN)/pytest -n 3 --dist loadfile tests/service # a server waits, too
 	$(BIN)/pytest tests/faults tests/web # kills and browsers: one at a time
-	@$(MAKE) --no-print-directory containers
+
+test-engine: $(VENV)/installed-dev
+	$(BIN)/pytest -n auto --dist loadgroup tests/ntkengine tests/test_*.py
 
 lint: $(VENV)/installed-dev ## style, types and import contracts
 	$(BIN)/ruff check

@@ -132,9 +132,10 @@ def test_several_machines(postgres: Postgres, tmp_path: Path, monkeypatch: pytes
 
 def test_client(service: str) -> None:
     page = (DOCS / "how-to" / "clients.md").read_text()
-    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    program = program.replace(DEFAULT_ADDRESS, service)
-    shown = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
-    )
-    assert shown.stdout == "finished\n"
+    programs = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    for program, expected in zip(programs, ("finished\n", "(10, 10)\n"), strict=True):
+        here = program.replace(DEFAULT_ADDRESS, service)
+        shown = subprocess.run(
+            [sys.executable, "-c", here], check=True, capture_output=True, text=True, timeout=60
+        )
+        assert shown.stdout == expected
