@@ -22,8 +22,8 @@ run: $(VENV)/installed-run ## install what the service needs and start it
 
 test: $(VENV)/installed-dev ## install everything; lint, types, import contracts, all tests, containers
 	@scripts/system_packages.sh
-	@$(MAKE) --no-print-directory -j 3 lint resolve image # each waits for something else
-	@$(MAKE) --no-print-directory -j 2 -O test-engine containers # an engine of containers waits much
+	@$(MAKE) --no-print-directory -j 2 lint image
+	@$(MAKE) --no-print-directory -j 3 -O test-engine resolve containers # the last two wait for others, mostly
 	$(BIN)/pytest -n 3 --dist loadfile tests/service # a server waits, too
 	$(BIN)/pytest tests/faults tests/web # kills and browsers: one at a time
 
