@@ -47,12 +47,11 @@ def series(curve: Curve, splits: Splits, reach: float, q: Tensor) -> tuple[Serie
     places = torch.as_tensor(splits.places)
     parts = []
     for roots, width in groups(splits, torch.sqrt(q)[:, None]):
-        normal = Normal(reach, NARROW if width is None else width)
-        count = ORDER * (normal.panels + (len(places) if width is None else 0))
-        size = max(1, CHUNK // (count * (BLOCK if width is None else 2)))
+        normal, ends = Normal(reach, width or NARROW), places if width is None else places[:0]
+        arrays = BLOCK if width is None else 2  # for each variance and node
+        size = max(1, CHUNK // (ORDER * (normal.panels + len(ends)) * arrays))
         for root in torch.split(roots, size):
-            ends = places.new_empty(1, 0) if width is not None else places / root.clamp(min=TINY)
-            u, weights = normal.nodes(ends)
+            u, weights = normal.nodes(ends / root.clamp(min=TINY) if width is None else ends[None])
             values = torch.stack(
                 [curve.function(root * u), curve.derivative(root.clamp(min=TINY) * u)], dim=1
             )

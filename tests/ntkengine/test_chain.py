@@ -43,6 +43,7 @@ from ntkengine.infinite.chain import Chain, Name
 from ntkengine.infinite.fold import Fold
 from ntkengine.layers import AnyLayer
 from ntkengine.positions import exchanged
+from ntkengine.state import KernelState
 
 HIDDEN = Dense(W_std=1.3, b_std=0.2)
 PLENTY = 2.0**30  # bytes
@@ -55,6 +56,16 @@ def inputs(dtype: torch.dtype) -> torch.Tensor:
     x[7], x[11], x[15], x[16] = x[2], 3 * x[2], -x[4], 0.0
     x[21] = x[3] * (1 + 1e-6 * torch.arange(5))
     return x
+
+
+def check(
+    kernels: dict[Name, torch.Tensor], rules: KernelState, roundings: int, dtype: torch.dtype, *, same: bool
+) -> None:
+    """Those of the rules, to so many rounding errors; symmetric to the last bit where they are to be."""
+    for got, expected in ((kernels["nngp"], rules.nngp.pair), (kernels["ntk"], rules.ntk.pair)):
+        assert (got.dtype, got.shape) == (dtype, expected.shape)
+        assert (got - expected).abs().max() / expected.abs().max() < roundings * torch.finfo(dtype).eps
+        assert not same or torch.equal(got, exchanged(got))
 
 
 def placed(*layers: AnyLayer, shape: tuple[int, ...] = (5,), symbolic: bool = True) -> Fold:
@@ -94,12 +105,7 @@ def test_the_steps_give_what_the_rules_give(
         rows = slice(3, 20)
         same = other is None and rows == columns
         rules = fold.block(x[rows], None if same else (x if other is None else other)[columns], probe)
-        kernels = chain.block(rows, columns, BOTH)
-        for got, expected in ((kernels["nngp"], rules.nngp.pair), (kernels["ntk"], rules.ntk.pair)):
-            assert got.dtype == dtype
-            error = (got - expected).abs().max() / expected.abs().max()
-            assert error < 32 * torch.finfo(dtype).eps
-            assert not same or torch.equal(got, got.T)
+        check(chain.block(rows, columns, BOTH), rules, 32, dtype, same=same)
 
 
 def test_nested_sequences_and_lower_powers_of_the_width() -> None:
@@ -170,11 +176,7 @@ def test_images(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) 
         rows = slice(2, 10)
         same = other is None and rows == columns
         rules = fold.block(x[rows], None if same else (x if other is None else other)[columns], probe)
-        kernels = chain.block(rows, columns, BOTH)
-        for got, expected in ((kernels["nngp"], rules.nngp.pair), (kernels["ntk"], rules.ntk.pair)):
-            assert got.shape == expected.shape
-            assert (got - expected).abs().max() / expected.abs().max() < 64 * torch.finfo(dtype).eps
-            assert not same or torch.equal(got, exchanged(got))
+        check(chain.block(rows, columns, BOTH), rules, 64, dtype, same=same)
 
 
 @pytest.mark.parametrize(
