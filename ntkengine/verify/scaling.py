@@ -48,16 +48,13 @@ KINKED = {"ntk, relu"}  # where each kink that a neuron crosses costs steps of a
 
 
 def exponent(row: str, what: str, effort: Effort) -> Found:
-    """The exponent of a median over seeds, with its own bootstrap interval. Of few networks, whose exponents
-    scatter, that interval must meet the stated one, or the exponent come near it."""
+    """The exponent of a median over seeds, with its own bootstrap interval."""
     parameterization, activation, t_end, per_width, intervals = ROWS[row]
     rtol = 1e-5 if row in KINKED else 1e-8
     values = by_width(effort.widths, effort.seeds, activation, parameterization, t_end, per_width, rtol)[what]
     found = fit_exponent(effort.widths, values)
     low, high = intervals[what]
-    inside = low - effort.widen <= found.slope <= high + effort.widen
-    meets = effort.widen > 0.0 and found.low <= high and low <= found.high
-    holds = inside or meets
+    holds = low - effort.widen <= found.slope <= high + effort.widen
     return Found(f"{found.slope:.3f} [{found.low:.2f}, {found.high:.2f}]", holds)
 
 
