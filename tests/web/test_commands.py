@@ -155,7 +155,7 @@ def test_a_run_there_is_labelled_with_its_experiment_and_kept(service: str, tmp_
 
 
 def interrupt(process: subprocess.Popen[str]) -> None:
-    """Ctrl-C until it ends: Python drops the exception where it comes while an object is being removed."""
+    """Ctrl-C until it ends: one was lost, once, and nobody has seen why."""
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         try:
