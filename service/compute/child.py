@@ -1,12 +1,10 @@
-"""The main loop of a child process: load what is needed, then answer messages until the parent is gone."""
+"""The main loop of a computing process: answer messages until the server is gone."""
 
 from __future__ import annotations
 
 import errno
 import importlib
 import logging
-import resource
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -23,28 +21,14 @@ DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int, warm: str, memory: int) -> None:
-    """Call the function named `warm`, then answer what comes over the socket."""
-    _limit_memory(memory)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
-    connection = Connection(descriptor)
-    _find(warm)()
-    with suppress(EOFError, ConnectionError):  # the parent is gone, or wants no more: nobody is to be told
-        _serve(connection)
-
-
-def _serve(connection: Connection) -> None:
-    connection.send_bytes(Message({"kind": "warm"}).pack())
-    while True:
-        for reply in _replies(connection.recv_bytes()):
-            connection.send_bytes(reply.pack())
-
-
-def _limit_memory(most: int) -> None:
-    """Have allocations fail here rather than have the machine choose what to kill; see decision 0041."""
+def serve(connection: Connection) -> None:
+    """Answer what comes over the connection."""
     if sys.platform == "linux":
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    with suppress(EOFError, ConnectionError):  # the server is gone, or wants no more: nobody is to be told
+        while True:
+            for reply in _replies(connection.recv_bytes()):
+                connection.send_bytes(reply.pack())
 
 
 def _replies(data: bytes) -> Iterator[Message]:
@@ -80,12 +64,13 @@ def _failed(category: str, detail: str, **more: Any) -> Message:
 
 
 def _answers(request: Message) -> Iterable[Message]:
-    task = _find(request.header["task"])
+    task = find(request.header["task"])
     body = Message(request.header["body"], request.arrays)
     return task(body) if request.header["mode"] == "stream" else (task(body),)
 
 
-def _find(dotted: str) -> Callable[..., Any]:
+def find(dotted: str) -> Callable[..., Any]:
+    """The module-level function of this name, `package.module:function`."""
     module, _, name = dotted.partition(":")
     found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return found

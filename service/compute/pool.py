@@ -104,8 +104,7 @@ class Pool:
         while not self._closed.is_set():
             try:
                 worker = self._launcher.start()
-                worker.wait_until_warm()
-            except WorkerDied as death:
+            except (WorkerDied, OSError) as death:
                 if self._closed.is_set():
                     return
                 logger.warning("a new process did not come up (%s); trying again", death)

@@ -1,4 +1,4 @@
-"""Where a child begins: first it sees to its end, then it loads what it needs, which takes a while."""
+"""Where the nursery begins: first it sees to its end, then it loads what is needed, which takes a while."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def die_with_parent(parent: int) -> None:
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]))
 
-    from service.compute.child import main
+    from service.compute.nursery import main
 
     main(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

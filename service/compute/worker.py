@@ -7,12 +7,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from service.compute.nursery import NUMBER, unpacked
 from service.encoding import Message
 
 Warm = Callable[[], None]
@@ -44,30 +47,26 @@ def dotted(function: Callable[..., Any]) -> str:
 
 
 class Worker:
-    """One child: give it a message, read its answers. Used by one thread at a time; anyone may kill it."""
+    """One child: give it a message, read its answers. Used by one thread at a time; anyone may kill it.
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: Connection) -> None:
-        self._process = process
+    `keeper` leads to the nursery: from there comes the exit status, and to shut it down kills the child.
+    """
+
+    def __init__(self, pid: int, connection: Connection, keeper: socket.socket) -> None:
+        self.pid = pid
+        self.idle = True
         self._connection = connection
-        self.idle = False
-
-    @property
-    def pid(self) -> int:
-        """The child's process id."""
-        return self._process.pid
+        self._keeper = keeper
 
     def alive(self) -> bool:
         """Whether the child still exists."""
-        return self._process.poll() is None
-
-    def wait_until_warm(self) -> None:
-        """Return when the child has loaded what it needs.
-
-        Raises:
-            WorkerDied: it did not get that far.
-        """
-        self._receive()
-        self.idle = True
+        try:
+            self._keeper.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:  # it was closed
+            return False
+        return False
 
     def call(self, task: Task, request: Message, patience: float | None = None) -> Message:
         """The answer of `task`, a module-level function, to `request`.
@@ -97,58 +96,103 @@ class Worker:
 
     def kill(self) -> None:
         """End the child now, whatever it does; whoever waits for its answer gets WorkerDied."""
-        self._process.kill()
-        self._process.wait()
+        with suppress(OSError):  # it was closed
+            self._keeper.shutdown(socket.SHUT_WR)
+            self._exit_status()
 
     def close(self) -> None:
         """Kill the child and give up the connection; only for the thread that uses the worker."""
         self.kill()
         self._connection.close()
+        self._keeper.close()
+
+    def _exit_status(self) -> int:
+        """Wait for it. It is left where it came, for whoever asks next."""
+        told = self._keeper.recv(NUMBER, socket.MSG_PEEK)
+        return unpacked(told) if told else -signal.SIGKILL  # the nursery died, and its children with it
 
     def _send(self, message: Message) -> None:
         try:
             self._connection.send_bytes(message.pack())
         except OSError:
-            raise WorkerDied(self._process.wait()) from None
+            raise WorkerDied(self._exit_status()) from None
 
     def _receive(self, patience: float | None = None) -> Message:
         try:
             data = self._connection.recv_bytes() if self._connection.poll(patience) else None
         except (EOFError, OSError):
-            raise WorkerDied(self._process.wait()) from None
+            raise WorkerDied(self._exit_status()) from None
         if data is None:
             raise TimeoutError
         return Message.unpack(data)
 
 
 class Launcher:
-    """Starts children, all from one thread.
+    """Has children forked by a nursery, which it starts from a thread of its own.
 
-    A child dies with the thread that started it (PR_SET_PDEATHSIG): that thread lives as long as the server.
+    The nursery dies with that thread (PR_SET_PDEATHSIG), which lives as long as the server.
     """
 
     def __init__(self, warm: Warm, memory: int) -> None:
         self._warm = dotted(warm)
         self._memory = memory
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launcher")
+        self._founding = threading.Lock()
+        self._closed = False
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
 
     def start(self) -> Worker:
-        """A new child, not yet warm."""
+        """A new child, ready to answer. The first takes as long as it takes to load what children need.
+
+        Raises:
+            WorkerDied: the nursery did not get that far.
+            OSError: the system has no room for another process.
+            RuntimeError: the launcher was closed.
+        """
         return self._thread.submit(self._start).result()
 
     def _start(self) -> Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-            arguments = [str(os.getpid()), str(theirs.fileno()), self._warm, str(self._memory)]
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "service.compute.start", *arguments],
-                env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-        return Worker(process, Connection(ours.detach()))
+        nursery, control = self._founded()
+        ours, work = socket.socketpair()
+        keeper, kept = socket.socketpair()
+        with work, kept, suppress(OSError):  # it is dead, which is found below
+            socket.send_fds(control, [b" "], [work.fileno(), kept.fileno()])
+        told = keeper.recv(NUMBER)
+        if told and (pid := unpacked(told)) > 0:
+            return Worker(pid, Connection(ours.detach()), keeper)
+        ours.close()
+        keeper.close()
+        if told:
+            raise OSError(-pid, os.strerror(-pid))
+        raise WorkerDied(nursery.wait())
+
+    def _founded(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """The nursery, perhaps still loading, and the way to ask it."""
+        with self._founding:
+            if self._closed:
+                raise RuntimeError("the launcher is closed")
+            if self._nursery is None or self._control is None or self._nursery.poll() is not None:
+                self._control, theirs = socket.socketpair()
+                with theirs:
+                    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+                    arguments = [str(os.getpid()), str(theirs.fileno()), self._warm, str(self._memory)]
+                    self._nursery = subprocess.Popen(
+                        [sys.executable, "-P", "-m", "service.compute.start", *arguments],
+                        env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
+                        pass_fds=[theirs.fileno()],
+                        stdin=subprocess.DEVNULL,
+                    )
+            return self._nursery, self._control
 
     def close(self) -> None:
-        """End the thread, and with it every child that is left."""
+        """Kill the nursery, and with it every child that is left."""
+        with self._founding:
+            self._closed = True
+            if self._nursery is not None:
+                self._nursery.kill()
         self._thread.shutdown()
+        if self._nursery is not None:
+            self._nursery.wait()
+        if self._control is not None:
+            self._control.close()

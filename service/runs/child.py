@@ -28,13 +28,14 @@ Trainer = Callable[..., Iterator[Segment]]
 
 
 def warm() -> None:
-    """Load all that work will need, by doing a little of it."""
+    """Load all that work will need, by doing a little of it; a fork follows, so it may leave no thread."""
     import torch
 
     torch.set_num_threads(1)  # more only costs on small work, and makes sums depend on their number
     spec = next(iter(EXPERIMENTS.values())).spec
     compute_kernel(KernelSpec(model=spec.model, x1=spec.data.x))
-    next(dynamics.train(spec, segment_seconds=0.0))
+    if torch.version.cuda is None:  # else autograd would start a thread for each GPU
+        next(dynamics.train(spec, segment_seconds=0.0))
 
 
 def kernel(request: Message) -> Message:

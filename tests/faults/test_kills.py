@@ -17,7 +17,7 @@ from numpy.random import Generator
 from tests.faults.browser import watched
 from tests.faults.conftest import ROUNDS, Database
 from tests.faults.ledger import Account, spec, uninterrupted
-from tests.service.server import JSONObject, Server, alive, children, eventually
+from tests.service.server import JSONObject, Server, alive, descendants, eventually
 
 pytestmark = pytest.mark.faults
 MANY = 20 if ROUNDS > 1 else 3
@@ -26,7 +26,7 @@ REST = 0.02  # between two requests of a client that was refused
 
 def wound(server: Server, left: Account) -> None:
     """Kill the server; two seconds later nothing that it started is there."""
-    started = [each for child in children(server.pid) for each in (child, *children(child))]
+    started = descendants(server.pid)
     server.kill()
     with suppress(AssertionError):
         eventually(lambda: not any(map(alive, started)), patience=2)

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from tests.faults.conftest import PACE, ROUNDS, Database
 from tests.faults.ledger import spec, uninterrupted
-from tests.service.server import JSONObject, Server, children
+from tests.service.server import JSONObject, Server, descendants
 
 pytestmark = [pytest.mark.faults, pytest.mark.verify]
 
@@ -140,7 +140,7 @@ class Service(RuleBasedStateMachine):
 
     @rule(run_id=runs)
     def kill_its_process(self, run_id: str) -> None:
-        ours = set(children(self.server.pid))
+        ours = set(descendants(self.server.pid))
         for process in ours.intersection(self.server.processes_of(run_id)[-1:]):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

@@ -22,7 +22,7 @@ from tests.faults.ledger import DENSE, LEDGER, Account, spec, uninterrupted
 from tests.faults.namespaces import Machine
 from tests.faults.test_faults import check_complete
 from tests.service.postgres import Postgres
-from tests.service.server import JSONObject, alive, children, eventually
+from tests.service.server import JSONObject, alive, descendants, eventually
 from tests.service.several import QUICK, Fleet, Replica, Worker
 
 pytestmark = pytest.mark.faults
@@ -38,14 +38,14 @@ def test_a_run_is_computed_by_a_worker_and_read_on_another_replica(fleet: Fleet)
     run_id = fleet.first.create(spec())
     check_complete(list(fleet.second.events(run_id)), spec())
     assert sorted(len(worker.attempts(run_id)) for worker in fleet.workers) == [0, 1]
-    assert [children(replica.pid) for replica in (fleet.first, fleet.second)] == [[], []]
+    assert [descendants(replica.pid) for replica in (fleet.first, fleet.second)] == [[], []]
 
 
 def test_killed_worker(fleet: Fleet) -> None:
     body = spec(seed=1)
     run_id = fleet.first.create(body)
     worker, other = fleet.at_work(run_id, 60)
-    started = children(worker.pid)
+    started = descendants(worker.pid)
     worker.kill()
     account("worker killed").injected += 1
     account("worker killed").audit(list(fleet.second.events(run_id)), uninterrupted(body))

@@ -42,10 +42,11 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def children(pid: int) -> list[int]:
-    """The processes started by `pid`, from whichever thread."""
+def descendants(pid: int) -> list[int]:
+    """The processes started by `pid`, from whichever thread, and those that they started."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return children + [each for child in children for each in descendants(child)]
 
 
 class Server:

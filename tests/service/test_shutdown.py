@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.service.examples import RUN, changed
-from tests.service.server import Server, alive, children, eventually
+from tests.service.server import Server, alive, descendants, eventually
 
 LONG = changed(RUN, "/training/steps", 400)
 PACE = {"NTK_TEST_PACE": "0.01", "NTK_SEGMENT_SECONDS": "0.1", "NTK_WARM_PROCESSES": "2"}
@@ -53,7 +53,7 @@ def test_asked_to_stop_in_the_middle_of_things(server: Server) -> None:
     for reader in readers:
         reader.start()
         eventually(lambda reader=reader: len(reader.lines) > 20)  # type: ignore[misc]
-    started = [server.process_of(run_id), *children(server.pid)]
+    started = [server.process_of(run_id), *descendants(server.pid)]
     assert server.stop() == 0
     for reader in readers:
         reader.join(10)
@@ -87,11 +87,6 @@ def test_nothing_is_left_of_a_killed_server(server: Server) -> None:
     assert len(started) >= 2
     server.kill()
     eventually(lambda: not any(map(alive, started)), patience=2)  # what is promised
-
-
-def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [each for child in found for each in descendants(child)]
 
 
 def test_the_command_ends_well_too(tmp_path: Path) -> None:
