@@ -6,6 +6,9 @@ TORCH_INDEX_URL ?=
 # How often `make faults` injects each fault.
 ROUNDS ?= 50
 
+# Where it is set, each of some hundred processes that the tests start would compile all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)

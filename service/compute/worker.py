@@ -173,6 +173,8 @@ class Launcher:
             if self._closed:
                 raise RuntimeError("the launcher is closed")
             if self._nursery is None or self._control is None or self._nursery.poll() is not None:
+                if self._control is not None:
+                    self._control.close()
                 self._control, theirs = socket.socketpair()
                 with theirs:
                     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from hypothesis.extra import numpy as arrays
 from starlette.requests import Request
 
 from service.compute.pool import Pool, ProcessExecutor
-from service.compute.worker import TaskFailed
+from service.compute.worker import Launcher, TaskFailed, WorkerDied
 from service.encoding import Message, dumps
 from service.errors import ServiceError
 from service.routes.negotiation import negotiate
@@ -219,3 +223,42 @@ def test_what_a_task_raises_stays_inside(executor: Executor) -> None:
     assert caught.value.parts["category"] == "internal"
     assert "s3cret" not in str(caught.value)
     assert executor.submit(describe, Message({}, {"x": np.ones(1)})).result().header["sum"] == 1.0
+
+
+def parent(request: Message) -> Message:
+    return Message({"pid": os.getppid()})
+
+
+def end(request: Message) -> Message:
+    os._exit(request.header["status"])
+
+
+def test_how_a_process_ended_is_told(executor: Executor) -> None:
+    with pytest.raises(WorkerDied, match="exit status 7"):
+        executor.submit(end, Message({"status": 7})).result()
+
+
+def test_a_nursery_that_died_is_replaced(executor: Executor) -> None:
+    nursery = executor.submit(parent, Message({})).result().header["pid"]
+    assert executor.submit(parent, Message({})).result().header["pid"] == nursery
+    os.kill(nursery, signal.SIGKILL)
+
+    def replaced() -> bool:
+        with suppress(WorkerDied):  # the child died with its parent, unnoticed so far
+            return bool(executor.submit(parent, Message({})).result().header["pid"] != nursery)
+        return False
+
+    eventually(replaced)
+
+
+def warm_with_a_thread() -> None:
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+
+
+def test_nothing_is_forked_from_a_process_with_threads() -> None:
+    launcher = Launcher(warm_with_a_thread, 2**40)
+    with pytest.raises(WorkerDied, match="exit status 1"):
+        launcher.start()
+    launcher.close()
+    with pytest.raises(RuntimeError):
+        launcher.start()
