@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 
 from benchmarks.service_load import load
+from benchmarks.stamped import STAMPS
 from service.store.database import connect
 from service.store.jobs import JobStore, NewEvent
 from service.store.schema import migrate
@@ -101,10 +102,13 @@ def resident(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
-def points(client: httpx.Client) -> Iterator[tuple[str, str]]:
+def points(client: httpx.Client, stamps: Path) -> Iterator[tuple[str, str]]:
     """A run of many points: how fast they are stored and read, and how late they come to a reader."""
     run = client.post("/runs", json=LONG).raise_for_status().json()["id"]
-    first, last = zip(*asyncio.run(lateness(str(client.base_url), run)), strict=True)
+    read = asyncio.run(arrivals(str(client.base_url), run))
+    committed = [float(line) for line in stamps.read_text().split()]
+    late = [(first - at, last - at) for at, (first, last) in zip(committed, read, strict=True)]
+    first, last = zip(*late, strict=True)
     shown = client.get(f"/runs/{run}", params={"fields": ""}).json()
     begun, ended = (datetime.fromisoformat(shown[name]) for name in ("started_at", "ended_at"))
     seconds = (ended - begun).total_seconds()
@@ -112,7 +116,7 @@ def points(client: httpx.Client) -> Iterator[tuple[str, str]]:
     yield "points, training included", f"{number / seconds:,.0f}/s"
     told = " ms, to its last event ".join(f"{1000 * statistics.median(each):.1f}" for each in (first, last))
     yield (
-        f"batch of {number // len(first):,} points, from its time to its first event at a client",
+        f"batch of {number // len(first):,} points, from its commit to its first event at a client",
         f"{told} ms",
     )
     thinned = milliseconds(lambda: client.get(f"/runs/{run}").raise_for_status(), 10)
@@ -135,20 +139,19 @@ def stored(directory: Path) -> str:
     return f"{POINTS / seconds:,.0f}/s, {1000 * BATCH * seconds / POINTS:.0f} ms for {BATCH:,}"
 
 
-async def lateness(base: str, run: str) -> list[tuple[float, float]]:
-    """Seconds from the time of each segment, before it is written, until its first and its last event were
-    read here."""
+async def arrivals(base: str, run: str) -> list[tuple[float, float]]:
+    """When the first and the last event of each segment were read here, in seconds since 1970."""
     found, headers, first = [], {"Accept": "application/x-ndjson"}, None
     async with (
         httpx.AsyncClient(base_url=base, timeout=120) as client,
         client.stream("GET", f"/runs/{run}/events", headers=headers) as answer,
     ):
         async for line in answer.aiter_lines():
-            first = first or datetime.now(UTC)
+            if line.startswith('{"kind":"started"'):
+                continue
+            first = first or time.time()
             if line.startswith('{"kind":"progress"'):
-                at = datetime.fromisoformat(line.split('"at":"', 1)[1].split('"', 1)[0])
-                last = datetime.now(UTC)
-                found.append(((first - at).total_seconds(), (last - at).total_seconds()))
+                found.append((first, time.time()))
                 first = None
     return found
 
@@ -162,16 +165,12 @@ def main() -> None:
         with serving([*uvicorn, "--log-level", "error"], port, "/") as (client, _):
             print(f"a constant: {requests(client)}")
         begin, port = time.perf_counter(), free_port()
-        serve = [
-            "-c",
-            "from service.cli import main; main()",
-            "serve",
-            "--port",
-            str(port),
-            "--data-dir",
-            directory,
-        ]
-        with serving(serve, port, "/healthz", NTK_LOG_LEVEL="error") as (client, pid):
+        serve = ["-m", "benchmarks.stamped", "serve", "--port", str(port), "--data-dir", directory]
+        stamps = Path(directory, "stamps")
+        with serving(serve, port, "/healthz", NTK_LOG_LEVEL="error", **{STAMPS: str(stamps)}) as (
+            client,
+            pid,
+        ):
             print(f"start until it answers: {time.perf_counter() - begin:.1f} s")
             while not client.get("/readyz").is_success:
                 time.sleep(0.01)
@@ -179,7 +178,7 @@ def main() -> None:
             print(f"idle memory: {resident(pid):.0f} MiB")
             print(f"kernel 8 x 8: {requests(client)}")
             print(f"points that the store takes: {stored(Path(directory))}")
-            for name, value in chain(points(client), load(client)):
+            for name, value in chain(points(client, stamps), load(client)):
                 print(f"{name}: {value}", flush=True)
 
 
