@@ -22,7 +22,7 @@ resolve() { # the Python, and how to resolve for it; says what came of it
 export -f resolve
 
 extras=$(sed -n '/^\[project.optional-dependencies\]/,/^\[project.scripts\]/s/^\([a-z]*\) = \[.*/\1/p' pyproject.toml)
-for python in 3.11.5 3.12 3.13; do # the site builder wants 3.11.5
+for python in 3.11 3.12 3.13; do # of each its first release
   echo "$python --all-extras --constraint constraints.txt"
   echo "$python"
   for extra in $extras; do echo "$python --extra $extra"; done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import socket
 from importlib.metadata import version as installed_version
@@ -25,7 +26,7 @@ from service.commands import (
     watch,
     worker,
 )
-from service.commands.terminal import err, out, settings_from
+from service.commands.terminal import err, give_up, out, settings_from
 
 if TYPE_CHECKING:
     import uvicorn
@@ -84,7 +85,13 @@ def serve(
     try:
         check_exposure(settings, listener)
         lock = lock_of(settings)
-        lock.take()  # to know now; the application takes it again when it starts
+        try:
+            lock.take()  # to know now; the application takes it again when it starts
+        except OSError as error:
+            raise give_up(
+                f"{settings.data_dir.absolute()} cannot keep runs: {error.strerror}. Name another directory: "
+                "ntk serve --data-dir DIRECTORY (or NTK_DATA_DIR=DIRECTORY make run)."
+            ) from None
         lock.release()
         server = server_of(create_app(settings), settings)
     except (TooOpen, RuntimeError, ValueError, OSError) as error:
@@ -103,8 +110,15 @@ def listen(host: str, port: int) -> socket.socket:
         # waits 40 ms for the client to acknowledge its head.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
-        err.print(f"Cannot listen on {host}, port {port}: {error.strerror}.", style="red")
-        err.print("Stop what uses it, or take another: ntk serve --port 8001 (or NTK_PORT=8001 make run).")
+        reason = str(error.strerror).partition(" (while")[0]  # what follows is the address once more
+        err.print(f"Cannot listen on {host}, port {port}: {reason}.", style="red")
+        what_to_do = (
+            "Stop what uses it, or take another: ntk serve --port 8001 (or NTK_PORT=8001 make run)."
+            if error.errno == errno.EADDRINUSE
+            else "Name an address of this machine and a port that you may use: "
+            "ntk serve --host 127.0.0.1 --port 8000 (or NTK_HOST and NTK_PORT)."
+        )
+        err.print(what_to_do)
         raise typer.Exit(1) from None
     return listener
 

@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     hint: str
 
 
-SEE_DOCS = "See /docs for what this endpoint takes."
+SEE_DOCS = "The service's page /docs says what is taken, field by field."
 LESS = "Ask for less, or have the operator raise the limit."
 
 # Keys are stable: clients may rely on `urn:ntkengine:problem:<key>`.

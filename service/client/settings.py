@@ -17,10 +17,17 @@ TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
 
 def arguments(url: str | None, key: str | None) -> dict[str, Any]:
-    """What both of httpx' clients are made with."""
+    """What both of httpx' clients are made with.
+
+    Raises:
+        ValueError: the address is none.
+    """
+    url = url or os.environ.get("NTK_URL") or DEFAULT_URL
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"{url!r} is no address of a service, such as {DEFAULT_URL}")
     key = key or os.environ.get("NTK_KEY")
     return {
-        "base_url": url or os.environ.get("NTK_URL") or DEFAULT_URL,
+        "base_url": url,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
         "timeout": TIMEOUT,
     }

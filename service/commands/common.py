@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ SpecSource = Annotated[
     str,
     typer.Argument(
         metavar="SPEC",
-        help="A file with the spec in JSON, - for standard input, or an experiment's name.",
+        help="A file with the spec in JSON, - for standard input, or an experiment's name: `ntk experiments` "
+        "lists them.",
         autocompletion=experiment_names,
     ),
 ]
@@ -49,6 +51,10 @@ Changes = Annotated[
 Url = Annotated[
     str | None,
     typer.Option(envvar="NTK_URL", help="Address of a service to ask; without it, this machine computes."),
+]
+ServiceUrl = Annotated[
+    str | None,
+    typer.Option(envvar="NTK_URL", help="Address of the service; without it, http://127.0.0.1:8000."),
 ]
 Key = Annotated[str | None, typer.Option(envvar="NTK_KEY", help="Key for that service.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as is done where no terminal reads it.")]
@@ -191,20 +197,42 @@ def spec_of(kind: type[T], body: Any) -> T:
 @contextmanager
 def service_at(url: str | None, key: str | None) -> Iterator[Client | None]:
     """A client of the service at that address; None where there is none, so that this machine computes.
+    What goes wrong inside is told.
+    """
+    if url is None:
+        with telling(None):
+            yield None
+    else:
+        with the_service(url, key) as client:
+            yield client
 
-    What goes wrong inside is told, with what to do, and ends the command: with 2 if what was asked for must
-    be changed, with 1 if the work failed.
+
+@contextmanager
+def the_service(url: str | None, key: str | None) -> Iterator[Client]:
+    """A client of the service at that address, or else at the usual one; what goes wrong inside is told."""
+    from service.client import Client
+    from service.client.settings import DEFAULT_URL
+
+    url = url or DEFAULT_URL
+    try:
+        client = Client(url, key=key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from None
+    with telling(url), client:
+        yield client
+
+
+@contextmanager
+def telling(url: str | None) -> Iterator[None]:
+    """What goes wrong inside is told, with what to do, and ends the command: with 2 if what was asked for
+    must be changed, with 1 if the work failed.
     """
     from ntkengine.errors import EngineError
-    from service.client import Client, ConnectionLost, ProblemError
+    from service.client import ConnectionLost, ProblemError
     from service.errors import ServiceError, from_engine
 
     try:
-        if url is None:
-            yield None
-        else:
-            with Client(url, key=key) as client:
-                yield client
+        yield
     except EngineError as error:
         raise _told(from_engine(error).problem("").model_dump(exclude_none=True)) from None
     except ServiceError as error:
@@ -212,16 +240,18 @@ def service_at(url: str | None, key: str | None) -> Iterator[Client | None]:
     except ProblemError as error:
         raise _told({**error.members, "status": error.status}) from None
     except ConnectionLost as error:
-        hint = "Is a service running there? `ntk serve` starts one; without --url this machine computes."
+        hint = "Is a service running there? `ntk serve` starts one on this machine."
         raise _told({"detail": f"{url}: {error}", "status": 503, "hint": hint}) from None
 
 
 def _told(problem: Mapping[str, Any]) -> typer.Exit:
     """Tell of a problem (RFC 9457); raise what this returns."""
-    err.print(f"Error: {problem.get('detail') or problem.get('title')}", style="red")
+    said = problem.get("detail") or problem.get("title")
+    err.print(f"Error: {said}", style="red")
     hints = []
     for offence in problem.get("errors", []):
-        err.print(f"  {offence['pointer'] or '/'}: {offence['detail']}")
+        if offence["pointer"] or offence["detail"] != said:  # not what was said, once more
+            err.print(f"  {offence['pointer'] or '/'}: {offence['detail']}")
         hints.append(offence.get("hint"))
     for name in ("estimate", "limit"):
         if name in problem:
@@ -272,10 +302,15 @@ def _words(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
-def check_suffix(path: Path | None, *known: str) -> None:
-    """Refuse, before anything is computed, a file of a kind that is not written."""
-    if path is not None and path.suffix not in known:
-        raise typer.BadParameter(f"{path} does not end in {' or '.join(known)}", param_hint="--out")
+def check_out(path: Path | None, *suffixes: str) -> None:
+    """Refuse, before anything is computed, a file of a kind that is not written, or with no place for it."""
+    if path is None:
+        return
+    if path.suffix not in suffixes:
+        raise typer.BadParameter(f"{path} does not end in {' or '.join(suffixes)}", param_hint="--out")
+    if not os.access(path.parent, os.W_OK):
+        said = "nothing can be written in" if path.parent.is_dir() else "there is no directory"
+        raise typer.BadParameter(f"{said} {path.parent}", param_hint="--out")
 
 
 def write(path: Path, pieces: Iterable[bytes]) -> None:

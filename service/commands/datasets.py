@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.commands.common import AsJson, Key, Url, answer, service_at
-from service.commands.terminal import err, give_up
+from service.commands.common import AsJson, Key, ServiceUrl, Url, answer, service_at, the_service
+from service.commands.terminal import err
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,16 +49,17 @@ def add(
     test_rows: Annotated[
         int, typer.Option(help="How many of the last rows are the split `test`.", min=0)
     ] = 0,
-    url: Url = None,
+    url: ServiceUrl = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep a data set at a service, for any later request."""
-    with service_at(url, key) as client:
+    """Keep a data set at a service, for any later request.
+
+    Specs that this machine computes name the data sets in the directory NTK_DATASETS.
+    """
+    with the_service(url, key) as client:
         try:
-            added = at_a_service(client).add_dataset(
-                name, file, y=y or (), one_hot=one_hot, test_rows=test_rows
-            )
+            added = client.add_dataset(name, file, y=y or (), one_hot=one_hot, test_rows=test_rows)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="FILE") from None
     found = [vars(added)]
@@ -66,21 +67,11 @@ def add(
 
 
 @datasets.command("remove")
-def remove(name: Name, url: Url = None, key: Key = None) -> None:
+def remove(name: Name, url: ServiceUrl = None, key: Key = None) -> None:
     """Remove a data set from a service."""
-    with service_at(url, key) as client:
-        at_a_service(client).remove_dataset(name)
+    with the_service(url, key) as client:
+        client.remove_dataset(name)
     err.print(f"Removed {name}.")
-
-
-def at_a_service(client: Client | None) -> Client:
-    """The client, which there must be."""
-    if client is None:
-        raise give_up(
-            "Data sets are kept by a service: name it by --url or NTK_URL. On this machine specs name those "
-            "in the directory NTK_DATASETS."
-        )
-    return client
 
 
 def known(client: Client | None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.commands.common import Key, Url, check_suffix, service_at, write
+from service.commands.common import Key, ServiceUrl, check_out, telling, the_service, write
 from service.commands.terminal import err, give_up
 
 SUFFIXES = (".npz", ".csv", ".json")
@@ -29,21 +29,20 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The file: .npz, .csv or .json.")],
-    url: Url = None,
+    url: ServiceUrl = None,
     key: Key = None,
 ) -> None:
     """Write all that a run recorded into one file, with its spec."""
-    from service.commands.watch import events_in, is_file, url_of
+    from service.commands.watch import events_in, is_file
 
-    check_suffix(out, *SUFFIXES)
+    check_out(out, *SUFFIXES)
     if is_file(source):
-        with service_at(None, None):
+        with telling(None):
             for _ in keep(events_in(source), out):
                 pass
     else:
-        with service_at(url_of(url), key) as client:
-            if client is not None:
-                write(out, [client.attach(source).export(out.suffix.removeprefix("."))])
+        with the_service(url, key) as client:
+            write(out, [client.attach(source).export(out.suffix.removeprefix("."))])
     err.print(f"Written to {out}.")
 
 

@@ -16,7 +16,7 @@ from service.commands.common import (
     SpecSource,
     Url,
     answer,
-    check_suffix,
+    check_out,
     experiments_of,
     facts_table,
     read,
@@ -53,7 +53,7 @@ def kernel(
 
     The spec is what `POST /kernel` takes; an experiment's name stands for its network and training inputs.
     """
-    check_suffix(out, ".npy", ".npz")
+    check_out(out, ".npy", ".npz")
     with service_at(url, key) as client:
         asked = read(spec, changes, lambda: {n: of_run(s) for n, s in experiments_of(client)().items()})
         with err.status("Computing ...") if err.is_terminal else nullcontext():

@@ -16,7 +16,7 @@ from service.commands.common import (
     SpecSource,
     Url,
     answer,
-    check_suffix,
+    check_out,
     experiments_of,
     facts_table,
     read,
@@ -52,7 +52,7 @@ def predict(
     The spec is what `POST /predict` takes; an experiment's name stands for its network and data, trained by
     gradient flow to the end.
     """
-    check_suffix(out, ".npz")
+    check_out(out, ".npz")
     with service_at(url, key) as client:
         asked = read(spec, changes, lambda: {n: of_run(s) for n, s in experiments_of(client)().items()})
         with err.status("Computing ...") if err.is_terminal else nullcontext():

@@ -17,7 +17,7 @@ from service.commands.common import (
     Key,
     SpecSource,
     Url,
-    check_suffix,
+    check_out,
     experiments_of,
     read,
     service_at,
@@ -56,7 +56,7 @@ def run(
     The spec is what `POST /runs` takes. Without a terminal each event is a line of JSON, which `ntk watch -`
     shows and `ntk export -` keeps.
     """
-    check_suffix(out, *SUFFIXES)
+    check_out(out, *SUFFIXES)
     with service_at(url, key) as client:
         asked = read(spec, changes, experiments_of(client))
         if client is None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from service.commands import live, run
-from service.commands.common import AsJson, Key, Url, service_at
+from service.commands.common import AsJson, Key, ServiceUrl, telling, the_service
 from service.commands.terminal import err
 
 RunSource = Annotated[
@@ -29,41 +29,40 @@ def add_to(app: typer.Typer) -> None:
     app.command()(cancel)
 
 
-def watch(source: RunSource, url: Url = None, key: Key = None, as_json: AsJson = False) -> None:
+def watch(source: RunSource, url: ServiceUrl = None, key: Key = None, as_json: AsJson = False) -> None:
     """Watch a run from its first event, whenever it was started."""
     if is_file(source):
-        with service_at(None, None):
+        with telling(None):
             live.show(events_in(source), as_json=as_json)
         return
-    with service_at(url_of(url), key) as client:
-        if client is not None:
-            found = client.attach(source)
-            found.status()  # who does not answer is told of in seconds; a stream is waited for by minutes
-            run.watch(found, url, as_json=as_json)
+    with the_service(url, key) as client:
+        found = client.attach(source)
+        found.status()  # who does not answer is told of in seconds; a stream is waited for by minutes
+        run.watch(found, url, as_json=as_json)
 
 
 def cancel(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
-    url: Url = None,
+    url: ServiceUrl = None,
     key: Key = None,
 ) -> None:
     """Stop a run of a service; what it recorded is kept."""
-    with service_at(url_of(url), key) as client:
-        if client is not None:
-            status = client.attach(run_id).cancel().status
-            err.print(f"Run {run_id}: {status}.")
-
-
-def url_of(url: str | None) -> str:
-    """The service that a run's id is looked for at, if no other was named."""
-    from service.client.settings import DEFAULT_URL
-
-    return url or DEFAULT_URL
+    with the_service(url, key) as client:
+        status = client.attach(run_id).cancel().status
+    err.print(f"Run {run_id}: {status}.")
 
 
 def is_file(source: str) -> bool:
-    """Whether events are read, rather than asked for."""
-    return source == "-" or Path(source).is_file()
+    """Whether events are read, rather than asked for.
+
+    Raises:
+        typer.BadParameter: it is neither a file nor, with its dots or slashes, the id of a run.
+    """
+    if source == "-" or Path(source).is_file():
+        return True
+    if {".", "/"} & set(source):
+        raise typer.BadParameter(f"there is no file {source}", param_hint="RUN")
+    return False
 
 
 def events_in(source: str) -> Iterator[Mapping[str, Any]]:

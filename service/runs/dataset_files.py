@@ -31,6 +31,10 @@ BAD_ARCHIVE = (  # what reading one may end in
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
     OSError, EOFError, LookupError, OverflowError, RuntimeError, ValueError,
 )  # fmt: skip
+NUMBERS_ONLY = (
+    "Below the line of names (rows count from 0 there, columns from 1) give numbers only, with commas "
+    "between them: leave out rows with missing values, and number the classes of a label."
+)
 HOW_TO_NAME = "Name columns of the first line, by commas: ?y=label."
 Arrays = Mapping[str, Array]  # x and y, and of npz perhaps x_test and y_test
 
@@ -140,14 +144,15 @@ def _read_csv(path: Path, asked: Asked) -> Arrays:
         except UnicodeDecodeError:
             raise _wrong("this is no text in UTF-8", "Save the table as CSV in UTF-8.") from None
         except ValueError as error:  # numpy says the row and the column
-            said = f"this is no table of numbers: {str(error)[:200]}"
-            raise _wrong(said, "The first line has the names of columns, all others numbers.") from None
-    if table.size and table.shape[1] != len(names):
+            reason = str(error).partition("; use `usecols`")[0]  # advice for who calls numpy
+            said = f"this is no table of numbers: {reason[:200]}"
+            raise _wrong(said, NUMBERS_ONLY) from None
+    if not table.size:
+        raise _wrong("the table has no rows", "Give a row of numbers below the line of names.")
+    if table.shape[1] != len(names):
         said = f"the first line has {len(names)} names, the rows have {table.shape[1]} numbers"
         raise _wrong(said, "Begin with a line that names each column.")
-    return _by_name(
-        {name: table[:, [place]] for place, name in enumerate(names)} if table.size else {}, asked
-    )
+    return _by_name({name: table[:, [place]] for place, name in enumerate(names)}, asked)
 
 
 def _names(line: str) -> list[str]:

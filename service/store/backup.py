@@ -41,7 +41,7 @@ def backup(data: Path, database: Path, destination: Path) -> None:
         OSError: the disk is full or does not let us.
     """
     if not database.is_file():
-        raise NotCopied(f"there is no database {database}.")
+        raise NotCopied(f"there is no database {database}. Say where the service keeps it: --data-dir.")
     if destination.exists():
         raise NotCopied(f"{destination} exists; name a new directory.")
     partial = destination.with_name(f".{destination.name}.partial")

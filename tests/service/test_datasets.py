@@ -170,7 +170,7 @@ def lying() -> bytes:
 @pytest.mark.parametrize(
     ("content", "media", "said"),
     [
-        (b"", CSV, "no column is left"),
+        (b"", CSV, "no rows"),
         (b"1.0,2.0\n3.0,4.0\n", CSV, "first line has numbers"),
         (b"a,a\n1,2\n", CSV, "one name"),
         (b"a,b\n1,2\n3\n", CSV, "no table"),
@@ -179,7 +179,7 @@ def lying() -> bytes:
         (b"a,b\n1,nan\n", CSV, "not finite"),
         (b"a,b\n1,1e999\n", CSV, "not finite"),
         (b"\xff\xfe\x00", CSV, "UTF-8"),
-        (b"a,b\n", CSV, "no column is left"),
+        (b"a,b\n", CSV, "no rows"),
         (b"PK\x03\x04 no archive", NPZ, "no .npz"),
         (bomb()[:-200], NPZ, "no .npz"),
         (pickled(), NPZ, "no array"),

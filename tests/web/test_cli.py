@@ -48,6 +48,23 @@ def test_a_service_that_cannot_start_says_why(service: str, data_dir: Path) -> N
     assert "another server uses" in said
 
 
+def test_an_address_that_is_none_is_said() -> None:
+    with ntk("serve", "--host", "nowhere.invalid") as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Cannot listen on nowhere.invalid" in said
+    assert "--host" in said
+
+
+def test_a_directory_that_cannot_keep_runs_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (file := tmp_path / "file").touch()
+    with ntk("serve", "--port", "0", "--data-dir", str(file)) as process:
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"{file} cannot keep runs: File exists" in said
+    assert "--data-dir" in said
+
+
 def test_a_setting_that_cannot_be_used_is_named() -> None:
     with ntk("serve", "--port", "70000") as process:
         said, _ = process.communicate(timeout=20)
