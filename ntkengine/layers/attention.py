@@ -253,7 +253,7 @@ class Attention(Layer):
             cumulants=None,
             det=None,
             nngp_error=state.nngp_error + error,
-            ntk_error=max(state.ntk_error, state.nngp_error) + error,
+            ntk_error=np.maximum(state.ntk_error, state.nngp_error) + error,
         )
 
     def sums(self, site: Site) -> Sums | None:
