@@ -47,14 +47,12 @@ def errors_behind(
     here = 1.0 - np.array(nearness)
     there = here - np.maximum(error, 8.0 * epsilon(v))  # the cosine itself is known to four
     cosines = torch.tensor(np.stack((here, there)), dtype=v.dtype, device=v.device)
-    after = dual(Joint(v, v * cosines.reshape(2, -1, *[1] * v.ndim), v, higher))
-    shape = torch.Size((2, len(nearness), *v.shape))
-    value, slope = (relative_distances(*each.expand(shape)) for each in (after.value, after.slope))
+    cosines = cosines.reshape(2, len(nearness), *[1] * v.ndim)
+    after = dual(Joint(v, v * cosines, v, higher))
+    shape = (2, len(nearness), v.numel())
+    both = torch.stack([each.expand(cosines.shape[:2] + v.shape).reshape(shape) for each in after[:2]])
+    first, second = both.unbind(1)  # (2, nearness, rows): of the value and of the slope
+    distance, size = ((second - first).abs_().amax(-1), first.abs().amax(-1))
+    relative = distance / size.where(size > 0.0, math.inf)  # 0 where all vanish
+    value, slope = relative.double().numpy(force=True)
     return value, slope
-
-
-def relative_distances(here: Tensor, there: Tensor) -> Errors:
-    """For each row, the largest difference relative to the largest entry here; 0 where all of these vanish."""
-    distance, size = (each.abs().flatten(1).amax(1).double() for each in (there - here, here))
-    distances: Errors = (distance / size.where(size > 0.0, math.inf)).numpy(force=True)
-    return distances

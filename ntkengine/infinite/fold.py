@@ -75,7 +75,7 @@ class Fold:
         return self.site.layer.rule(self.site, state)
 
     def probe(self, x1: Tensor) -> Probe:
-        """Measure, on a few rows, each with itself, what rounding leaves in coincident pairs and, where a kink
+        """Measure on a few rows, each with itself, what rounding leaves in coincident pairs and, where a kink
         makes that much, in pairs that are not near enough to be computed apart."""
         most = max(1, PROBED_ENTRIES // math.prod(x1.shape[1:-1]) ** 2)
         rows = x1[:: -(-len(x1) // PROBES)][:most]

@@ -8,7 +8,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -49,8 +49,7 @@ def _limit_memory(most: int) -> None:
 
 def _replies(data: bytes) -> Iterator[Message]:
     try:
-        for answer in _answers(Message.unpack(data)):
-            yield Message({"kind": "answer", "body": answer.header}, answer.arrays)
+        yield from _answers(Message.unpack(data))
     except EngineError as error:
         yield _failed(error.category, str(error), **vars(error))
     except Exception as error:
@@ -58,8 +57,6 @@ def _replies(data: bytes) -> Iterator[Message]:
         if limit is None:
             logger.exception("a task failed unexpectedly")
         yield limit or _failed("internal", f"The computation failed: {type(error).__name__}.")
-    else:
-        yield Message({"kind": "done"})
 
 
 def _limit_reached(error: Exception) -> Message | None:
@@ -79,10 +76,15 @@ def _failed(category: str, detail: str, **more: Any) -> Message:
     return Message({"kind": "failed", "body": {"category": category, "detail": detail, **more}})
 
 
-def _answers(request: Message) -> Iterable[Message]:
+def _answers(request: Message) -> Iterator[Message]:
+    """One answer to a call; the answers of a stream, and that it is done."""
     task = _find(request.header["task"])
     body = Message(request.header["body"], request.arrays)
-    return task(body) if request.header["mode"] == "stream" else (task(body),)
+    streams = request.header["mode"] == "stream"
+    for answer in task(body) if streams else (task(body),):
+        yield Message({"kind": "answer", "body": answer.header}, answer.arrays)
+    if streams:
+        yield Message({"kind": "done"})
 
 
 def _find(dotted: str) -> Callable[..., Any]:

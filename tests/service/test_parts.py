@@ -53,6 +53,13 @@ def test_numbers_and_messages_come_back_as_they_went(array: Any) -> None:
     assert np.array_equal(message.arrays["y"], array.T)
 
 
+@pytest.mark.parametrize(("dtype", "shape"), [("|O", [1]), ("<f8", [3])])
+def test_no_message_holds_objects_or_less_than_it_says(dtype: str, shape: list[int]) -> None:
+    head = dumps({"header": {}, "arrays": {"x": [dtype, shape]}}).encode()
+    with pytest.raises(ValueError, match=r"OBJECT|buffer"):
+        Message.unpack(len(head).to_bytes(8, "big") + head + bytes(16))
+
+
 def test_json_has_no_nan() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         dumps([float("nan")])
