@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -46,4 +47,10 @@ def from_jsonable(kind: Any, value: Any) -> Any:
 
 def to_jsonable(value: Any) -> Any:
     """Plain lists, dicts, numbers and strings from which `from_jsonable` makes the spec again."""
-    return TypeAdapter(type(value)).dump_python(value, mode="json")
+    return adapter_of(type(value)).dump_python(value, mode="json")
+
+
+@lru_cache
+def adapter_of(kind: type) -> TypeAdapter[Any]:
+    """What reads and writes a class."""
+    return TypeAdapter(kind)
