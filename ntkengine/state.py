@@ -105,7 +105,7 @@ class KernelState:
         rows = first if symmetric else concatenated(first, second)
         channels = first.shape[-1]
         inner = row_by_row if paired else between
-        pair = inner(first, second, needs.between).contiguous() / channels
+        pair = inner(first, second, needs.between).div_(channels)
         own = (row_by_row(rows, rows, needs.within) / channels,) if needs.within else ()
         if symmetric and own:  # a matrix product sums in another order
             pair = with_coincident(pair, own[0])

@@ -203,8 +203,10 @@ class Work:
         import torch
 
         each, size = self.fold.entries, self.x1.element_size()
-        one_by_one = strips or self.moments <= SMALL
-        block = min(SMALL * each, SPATIAL) if strips else min(SMALL, max(self.moments // 9, SMALL // 4))
+        small = self.moments <= SMALL
+        one_by_one = strips or small
+        rules = SMALL if small else min(SMALL, self.moments // 9)
+        block = min(SMALL * each, SPATIAL) if strips else rules
         return plan_tiles(
             self.entries(),
             len(self.x1),
