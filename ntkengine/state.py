@@ -134,6 +134,7 @@ class KernelState:
             symbolic=symbolic,
             paired=True,
             inputs=(x, x),
+            det=v.new_zeros(v.shape),
         )
 
     @property

@@ -224,7 +224,9 @@ class Work:
         """The network as steps, which many pairs are worth, where it can be had."""
         if self.moments <= SMALL:
             return None
-        return Chain.of(self.fold, self.x1, self.x2, self.probe.nearness, STEPS * budget)
+        chain = Chain.of(self.fold, self.x1, self.x2, STEPS * budget)
+        self.found.probe = self.found.probe if chain is None else chain.probe
+        return chain
 
     def blocks(self, chain: Chain | None) -> Block:
         """The kernels of some rows of x1 and some of x2."""
@@ -278,9 +280,8 @@ class Work:
 
     def _moves(self) -> bool:
         """Whether the NTK of some input with itself is not 0."""
-        if bool(self.probe.end.ntk.pair.any()):
-            return True
-        return self.x2 is not None and bool(self.fold.probe(self.x1).end.ntk.pair.any())
+        seen = bool(self.probe.end.ntk.pair.any())  # of all pairs, or of some inputs with themselves
+        return seen or bool(self.fold.probe(self.x1).end.ntk.pair.any())
 
 
 def spatial(kernel: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -100,7 +100,7 @@ def test_the_steps_give_what_the_rules_give(
     probe = fold.probe(x)
     assert probe.nearness > 0
     for other, columns in ((None, slice(3, 20)), (None, slice(20, 23)), (x2, slice(1, 12))):
-        chain = Chain.of(fold, x, other, probe.nearness, PLENTY)
+        chain = Chain.of(fold, x, other, PLENTY)
         assert chain is not None
         rows = slice(3, 20)
         same = other is None and rows == columns
@@ -113,7 +113,7 @@ def test_nested_sequences_and_lower_powers_of_the_width() -> None:
     inner = Serial(layers=(HIDDEN, Erf()))
     model = Model(layers=(Repeat(layer=inner, times=3), Dense(width=1)), parameterization=Standard())
     fold, x = Fold(model.place((5,)), symbolic=True), inputs(torch.float64)
-    chain = Chain.of(fold, x, None, 0.0, PLENTY)
+    chain = Chain.of(fold, x, None, PLENTY)
     assert chain is not None
     assert len(chain.steps) == 7
     rules = fold.block(x, None, fold.probe(x))
@@ -135,7 +135,7 @@ def test_nested_sequences_and_lower_powers_of_the_width() -> None:
     ids=["numeric", "on the inputs", "uniform", "cumulants", "dropout", "branches"],
 )
 def test_other_networks_are_left_to_their_rules(layers: tuple[AnyLayer, ...]) -> None:
-    assert Chain.of(placed(*layers), inputs(torch.float64), None, 0.0, PLENTY) is None
+    assert Chain.of(placed(*layers), inputs(torch.float64), None, PLENTY) is None
 
 
 FILTER: dict[str, Any] = {"filter_shape": (3, 2), "W_std": 1.2, "b_std": 0.3}
@@ -171,7 +171,7 @@ def test_images(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) 
     x[3], x[4] = x[1], 0.0
     probe = fold.probe(x)
     for other, columns in ((None, slice(2, 10)), (None, slice(10, 11)), (x.flip(0)[:6], slice(1, 6))):
-        chain = Chain.of(fold, x, other, probe.nearness, PLENTY)
+        chain = Chain.of(fold, x, other, PLENTY)
         assert chain is not None
         rows = slice(2, 10)
         same = other is None and rows == columns
@@ -190,14 +190,14 @@ def test_images(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_other_images_are_left_to_their_rules(layers: tuple[AnyLayer, ...]) -> None:
     x = torch.ones(2, 9, 8, 3, dtype=torch.float64)
-    assert Chain.of(placed(*layers, shape=(9, 8, 3)), x, None, 0.0, PLENTY) is None
+    assert Chain.of(placed(*layers, shape=(9, 8, 3)), x, None, PLENTY) is None
 
 
 def test_steps_that_take_too_much_are_not_kept() -> None:
     fold, x = placed(HIDDEN, Relu(), HIDDEN), inputs(torch.float64)
     kept = 3 * 8 * len(x)  # a variance, a value and a slope of each input
-    assert Chain.of(fold, x, None, 0.0, kept) is not None
-    assert Chain.of(fold, x, None, 0.0, kept - 1) is None
+    assert Chain.of(fold, x, None, kept) is not None
+    assert Chain.of(fold, x, None, kept - 1) is None
 
 
 def test_many_blocks_agree_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
