@@ -15,7 +15,7 @@ from ntkengine.positions import equal_positions
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_PROBED = 2**14  # variances
+MOST_PROBED = 2**11  # variances
 
 Errors = NDArray[np.float64] | float  # one number, or one for each nearness that is probed
 

@@ -47,10 +47,11 @@ def from_jsonable(kind: Any, value: Any) -> Any:
 
 def to_jsonable(value: Any) -> Any:
     """Plain lists, dicts, numbers and strings from which `from_jsonable` makes the spec again."""
-    return adapter_of(type(value)).dump_python(value, mode="json")
+    kind: Any = type(value)
+    return adapter_of(kind).dump_python(value, mode="json")
 
 
 @lru_cache
-def adapter_of(kind: type) -> TypeAdapter[Any]:
+def adapter_of(kind: Any) -> TypeAdapter[Any]:
     """What reads and writes a class."""
     return TypeAdapter(kind)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -46,7 +45,8 @@ class Chain:
         if adaptive(fold):
             return None
         inputs, rows = (x1,) if x2 is None else (x1, x2), max(1, ENTRIES // fold.entries)
-        parts, errors, taken = [], [], 0
+        whole: KernelState | None = None
+        parts, taken = [], 0
         for x in inputs:
             for some in cuts(0, len(x), rows):
                 end = noted(fold, x[some])
@@ -54,11 +54,11 @@ class Chain:
                 if end.notes is None or taken > room:
                     return None
                 parts.append(end.notes)
-                errors.append((end.nngp_error, end.ntk_error))
-        nngp, ntk = (reduce(np.maximum, each) for each in zip(*errors, strict=True))
-        whole = replace(end, notes=None, nngp_error=nngp, ntk_error=ntk)
+                whole = replace(end, notes=None) if whole is None else with_errors(whole, end)
+        if whole is None:
+            return None
         steps = tuple(map(joined, zip(*parts, strict=True)))
-        return cls(fold, x1, x2, Probe.of(whole, apart=end.det is not None), steps)
+        return cls(fold, x1, x2, Probe.of(whole, apart=whole.det is not None), steps)
 
     def block(self, rows: slice, columns: slice, get: tuple[Name, ...]) -> dict[Name, Tensor]:
         """The kernels of some rows of x1 and some of x2, leading terms."""
@@ -132,6 +132,12 @@ def noted(fold: Fold, x: Tensor) -> KernelState:
                 x, x, symmetric=False, symbolic=fold.symbolic, needs=needs, paired=True
             )
         return fold.run(replace(probed(state), notes=()))
+
+
+def with_errors(state: KernelState, other: KernelState) -> KernelState:
+    """The state, with the larger errors of both."""
+    nngp = np.maximum(state.nngp_error, other.nngp_error)
+    return replace(state, nngp_error=nngp, ntk_error=np.maximum(state.ntk_error, other.ntk_error))
 
 
 def bytes_of(step: Step) -> int:
