@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,10 +89,10 @@ class Fold:
         start = probed(self.start(x1, other, symmetric=x2 is None))
         state = self.run(replace(start, nearness=start.probed[-1]))
         probe = Probe.of(state, apart=len(start.probed) > 1)
+        if probe.nearness and not keeps_determinants(self):
+            probe = Probe.of(state, apart=False)
         if probe.nearness and state.near is not None:
-            exact = self.apart(x1, other, state.near)
-            probe = Probe.of(state, apart=exact.det is not None)
-            state = state.with_near(exact) if probe.nearness else state
+            state = state.with_near(self.apart(x1, other, state.near))
         return (state.mirrored() if x2 is None else state), probe
 
     def block(self, x1: Tensor, x2: Tensor | None, probe: Probe) -> KernelState:
@@ -110,6 +110,15 @@ class Fold:
     def apart(self, x1: Tensor, x2: Tensor, near: Near) -> KernelState:
         """The state of the outputs on those pairs of rows, in float64, with their determinants."""
         return self.run(self.start(x1[near.rows].double(), x2[near.columns].double(), paired=True))
+
+
+@lru_cache(maxsize=256)
+def keeps_determinants(fold: Fold) -> bool:
+    """Whether near pairs can be computed apart: no layer loses the determinant of inputs (n, d)."""
+    import torch
+
+    row = torch.linspace(0.5, 1.5, fold.site.known_size(fold.site.in_shape), dtype=torch.float64)[None]
+    return fold.run(probed(fold.start(row, row, paired=True))).det is not None
 
 
 def probed(start: KernelState) -> KernelState:

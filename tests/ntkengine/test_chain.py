@@ -17,6 +17,7 @@ from ntkengine import (
     Dropout,
     Erf,
     Exp,
+    ExpNormalized,
     Flatten,
     Gelu,
     GlobalAvgPool,
@@ -234,3 +235,43 @@ def test_images_through_the_front_door(readout: AnyLayer, monkeypatch: pytest.Mo
     folded = infinite_kernel(model, x)
     for name in BOTH:
         torch.testing.assert_close(played.kernels[name], folded.kernels[name], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("layers", "apart"),
+    [
+        ((HIDDEN, Relu(), HIDDEN, Sign(), HIDDEN), True),
+        ((HIDDEN, Erf(), HIDDEN, Gelu(), HIDDEN), False),  # without a kink
+        ((HIDDEN, Relu(), HIDDEN, ExpNormalized(), HIDDEN, Relu(), HIDDEN), False),  # without a function
+        ((Dense(W_law=Uniform(half_width=1.0)), Erf(), HIDDEN, Relu(), HIDDEN), False),
+    ],
+    ids=["kinks", "smooth", "no function", "no closed form"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_pass_that_probes_the_rules_finds_the_same(
+    layers: tuple[AnyLayer, ...], apart: bool, dtype: torch.dtype
+) -> None:
+    """A pass over a few rows with themselves, one that computes all pairs, one that notes steps."""
+    fold, x = placed(*layers), inputs(dtype)[:7]
+    few = fold.probe(x)
+    assert (few.nearness > 0.0) == apart
+    _, of_all = fold.at_once(x, None)
+    chain = Chain.of(fold, x, None, PLENTY)
+    for probe in (of_all, *(() if chain is None else (chain.probe,))):
+        assert probe.nearness == few.nearness
+        assert probe.error == pytest.approx(few.error, rel=0.2, abs=64 * torch.finfo(dtype).eps)
+
+
+def test_an_error_in_one_part_of_the_inputs_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of a saturated function is that of the inputs which saturate it."""
+    fold = placed(HIDDEN, Erf(), HIDDEN, Relu(), HIDDEN)
+    small = inputs(torch.float64)[:6]
+    x = torch.cat((small, 1e3 * small))
+    whole = Chain.of(fold, x, None, PLENTY)
+    monkeypatch.setattr(module, "ENTRIES", 6)
+    halves = Chain.of(fold, x, None, PLENTY)
+    alone = [Chain.of(fold, each, None, PLENTY) for each in (small, 1e3 * small)]
+    assert whole is not None
+    assert halves is not None
+    assert halves.probe.error == max(each.probe.error for each in alone if each is not None)
+    assert halves.probe.error >= whole.probe.error > 0.0
