@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -41,21 +42,7 @@ class Model:
         Raises:
             SpecError: a layer does not fit what arrives, or the parameterization has no row for it.
         """
-        start = Position(
-            path="",
-            shape=in_shape,
-            parameterization=self.parameterization,
-            weights_before=False,
-            weights_after=False,
-        )
-        site = Serial(layers=self.layers).place(start)
-        if not any(leaf.role for leaf in site.leaves()):
-            raise SpecError(
-                "the network has no layer with weights, so it has no kernel",
-                pointer="/layers",
-                hint='add a layer, such as {"kind": "dense", "width": 1}',
-            )
-        return site
+        return placed(self, in_shape)
 
     def check_finite(self, in_shape: tuple[int, ...]) -> Site:
         """`place`, and every width must be there."""
@@ -104,3 +91,23 @@ class Model:
             for name, array in arrays.items()
         }
         return build(site, tensors, self.output_scale, self.initial_function)
+
+
+@lru_cache(maxsize=256)  # one request asks for it many times, and others have the same network
+def placed(model: Model, in_shape: tuple[int, ...]) -> Site:
+    """`Model.place`."""
+    start = Position(
+        path="",
+        shape=in_shape,
+        parameterization=model.parameterization,
+        weights_before=False,
+        weights_after=False,
+    )
+    site = Serial(layers=model.layers).place(start)
+    if not any(leaf.role for leaf in site.leaves()):
+        raise SpecError(
+            "the network has no layer with weights, so it has no kernel",
+            pointer="/layers",
+            hint='add a layer, such as {"kind": "dense", "width": 1}',
+        )
+    return site

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
+import numpy as np
+
 from ntkengine.features import Cumulants, FirstLayer, SinceFork
 from ntkengine.first_layer import Precision, Profile, first_layer_moments, points_for
 from ntkengine.first_layer.moments import ACCURACY
@@ -28,7 +30,7 @@ from ntkengine.positions import (
     row_by_row,
     with_coincident,
 )
-from ntkengine.rounding import errors_behind, largest
+from ntkengine.rounding import Errors, errors_behind, largest
 from ntkengine.steps import Activated, Linear, Mapped, Step
 
 if TYPE_CHECKING:
@@ -89,10 +91,10 @@ class KernelState:
     )
     near: Near | None = None  # those pairs
     method: Method = "closed_form"  # the least exact of those by which expectations were taken
-    probing: bool = False  # measure what an error in coincident pairs becomes
+    probed: tuple[float, ...] = ()  # measure what an error becomes in pairs so near to coincident ones, each
     notes: tuple[Step, ...] | None = None  # what was done to each pair of inputs, where that is asked for
-    nngp_error: float = 0.0  # relative to the largest entry
-    ntk_error: float = 0.0
+    nngp_error: Errors = 0.0  # relative to the largest entry; where probed, for each nearness
+    ntk_error: Errors = 0.0
 
     @classmethod
     def from_inputs(
@@ -103,7 +105,7 @@ class KernelState:
         rows = first if symmetric else concatenated(first, second)
         channels = first.shape[-1]
         inner = row_by_row if paired else between
-        pair = inner(first, second, needs.between).contiguous() / channels
+        pair = inner(first, second, needs.between).div_(channels)
         own = (row_by_row(rows, rows, needs.within) / channels,) if needs.within else ()
         if symmetric and own:  # a matrix product sums in another order
             pair = with_coincident(pair, own[0])
@@ -132,6 +134,7 @@ class KernelState:
             symbolic=symbolic,
             paired=True,
             inputs=(x, x),
+            det=v.new_zeros(v.shape),
         )
 
     @property
@@ -152,7 +155,7 @@ class KernelState:
             state,
             lengths=self.lengths,
             nearness=self.nearness,
-            probing=self.probing,
+            probed=self.probed,
             precision=self.precision,
         )
 
@@ -298,12 +301,11 @@ class KernelState:
         vanishes = self.nngp.vanishes and not bool(value.any())
         nngp = Graded((value, diagonal.value), vanishes=vanishes)
         after = self._activated(nngp, slope, method, self._errors(dual, out, diagonal))
-        nearness = self.nearness if self.probing else 0.0
         if self.notes is not None and pair.higher is None:
             numbers = (self.nngp.own[0], diagonal.value, diagonal.slope.expand_as(diagonal.value))
             of_rows = (each[: len(out.value)] for each in numbers)
             after = after.noted(Activated(dual, *map(of_each_position, of_rows)))
-        return replace(after, near=self.near or self._find_near(), nearness=nearness)
+        return replace(after, near=self.near or self._find_near(), nearness=0.0)
 
     def after_first_layer(self, profile: Profile) -> KernelState:
         """The state after an activation on a first layer whose law is not normal."""
@@ -324,7 +326,7 @@ class KernelState:
         return replace(after, precision=precision)
 
     def _activated(
-        self, nngp: Graded, slope: Tensor, method: Method, errors: tuple[float, float]
+        self, nngp: Graded, slope: Tensor, method: Method, errors: tuple[Errors, Errors]
     ) -> KernelState:
         """The state after an activation: nothing is known of its features but their second moments."""
         return replace(
@@ -342,16 +344,16 @@ class KernelState:
             method=less_exact(self.method, method),
         )
 
-    def _errors(self, dual: DualRule, out: Dual, diagonal: Dual) -> tuple[float, float]:
-        """The errors after an activation: what its dual's method leaves, and, when probing, what becomes of
+    def _errors(self, dual: DualRule, out: Dual, diagonal: Dual) -> tuple[Errors, Errors]:
+        """The errors after an activation: what its dual's method leaves, and, where probed, what becomes of
         the error so far in a (nearly) coincident pair."""
         nngp, ntk = self.nngp_error, self.ntk_error
-        if self.probing:
-            nngp, of_slope = errors_behind(dual, self.joints()[1], self.nearness, nngp)
-            ntk = max(ntk, of_slope)
+        if self.probed:
+            nngp, of_slope = errors_behind(dual, self.joints()[1], self.probed, nngp)
+            ntk = np.maximum(ntk, of_slope)
         if out.value_error or out.slope_error:
-            nngp += out.value_error / largest(diagonal.value)
-            ntk += out.slope_error / largest(diagonal.slope)
+            nngp = nngp + out.value_error / largest(diagonal.value)
+            ntk = ntk + out.slope_error / largest(diagonal.slope)
         return nngp, ntk
 
     def _find_near(self) -> Near | None:

@@ -35,26 +35,26 @@ class Affine(NamedTuple):
     ntk: Combination
 
     def on(self, pairs: Pairs) -> Pairs:
-        """The pairs after it, in the same memory."""
+        """The pairs after it, in the same memory; passes through it are what this costs."""
         (gradient, forward), bias = self.ntk
-        scaled(pairs.ntk, forward)
+        (factor,), shift = self.nngp
+        affine(pairs.ntk, forward, bias)
         if gradient:
             pairs.ntk.add_(pairs.nngp, alpha=gradient)
-        if bias:
-            pairs.ntk.add_(bias)
-        (factor,), shift = self.nngp
-        scaled(pairs.nngp, factor)
-        if shift:
-            pairs.nngp.add_(shift)
+        affine(pairs.nngp, factor, shift)
         return pairs
 
 
-def scaled(values: Tensor, factor: float) -> None:
-    """In place; what stays behind the leading term is nothing, even where it is infinite."""
-    if factor:
+def affine(values: Tensor, factor: float, shift: float) -> None:
+    """In place, in one pass; what stays behind the leading term is nothing, even where it is infinite."""
+    import torch
+
+    if not factor:
+        values.fill_(shift)
+    elif shift:
+        torch.add(values.new_tensor(shift), values, alpha=factor, out=values)
+    elif factor != 1.0:
         values.mul_(factor)
-    else:
-        values.zero_()
 
 
 class Mapped(NamedTuple):

@@ -34,7 +34,7 @@ def angle(joint: Joint) -> Angle:
     first = first * (1.0 + 4.0 * torch.finfo(first.dtype).eps)
     # in place where nothing is lost to automatic differentiation: fresh memory costs as much as arithmetic
     cosine = (joint.q12 * first).mul_(second).clamp_(-1.0, 1.0)
-    sine = ((1.0 - cosine) * (1.0 + cosine)).sqrt_()
+    sine = (1.0 - cosine).mul_(1.0 + cosine).sqrt_()
     return Angle(cosine, sine, torch.acos(cosine))
 
 

@@ -97,7 +97,18 @@ class Activation(FixedMap):
             after = state.elementwise(self.dual, self.method)
             if state.det is None:
                 return after
-            return replace(after, det=determinant_after(self.function, self.dual, state.joints()[0]))
+            return replace(after, det=self._determinant(state))
+
+    def _determinant(self, state: KernelState) -> Tensor | None:
+        """That of paired rows after it; None where there is no function, whose changes it is made of."""
+        pair, _ = state.joints()
+        try:
+            self.function(pair.q11[:1])
+        except NotImplementedError:
+            return None
+        if state.probed:  # each row with itself, which is so before and after
+            return state.det
+        return determinant_after(self.function, self.dual, pair)
 
     def _on_first_layer(self, site: Site, state: KernelState) -> KernelState:
         if state.first is None:

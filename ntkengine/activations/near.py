@@ -24,21 +24,17 @@ CHUNK = 8192  # pairs at a time
 ROUNDING = 1e-11  # relative; what rounding leaves in a plain difference is far less
 
 
-def determinant_after(function: Callable[[Tensor], Tensor], dual: DualRule, joint: Joint) -> Tensor | None:
+def determinant_after(function: Callable[[Tensor], Tensor], dual: DualRule, joint: Joint) -> Tensor:
     """The determinant of the second moments of (s(z), s(z')), from that of (z, z'), shape (n,).
 
     Let e be the sign of q12, z* = e z sqrt(q22 / q11) the multiple of z that z' is close to, and s* the sign
     of `E[s(z) s(z*)]`. Then `sqrt(F11 F22) - s* F12` is the sum of
     `sqrt(F11 F22) E[(s(z) / sqrt F11 - s* s(z*) / sqrt F22)^2] / 2`, one Gaussian variable, and of
     `s* e` times the integral of the slope `E[s' s']` over the covariances from |q12| to sqrt(q11 q22)
-    (Price, 1958): nothing cancels but what is small. None where the activation has no function.
+    (Price, 1958): nothing cancels but what is small.
     """
     import torch
 
-    try:
-        function(joint.q11[:1])
-    except NotImplementedError:
-        return None
     det = joint.determinant()
     result = torch.empty_like(det)
     for start in range(0, len(det), CHUNK):

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from ntkengine.activations import Activation
 from ntkengine.gram.plan import cuts
-from ntkengine.infinite.fold import Fold
+from ntkengine.infinite.fold import Fold, Probe, probed
 from ntkengine.joint import Near
 from ntkengine.positions import between, mirrored, one_axis
 from ntkengine.state import KernelState
@@ -34,24 +36,29 @@ class Chain:
     fold: Fold
     x1: Tensor
     x2: Tensor | None
-    nearness: float
+    probe: Probe
     steps: tuple[Step, ...]
 
     @classmethod
-    def of(cls, fold: Fold, x1: Tensor, x2: Tensor | None, nearness: float, room: float) -> Chain | None:
+    def of(cls, fold: Fold, x1: Tensor, x2: Tensor | None, room: float) -> Chain | None:
         """None where the network is of another kind, or its steps take more bytes than `room`."""
         if adaptive(fold):
             return None
         inputs, rows = (x1,) if x2 is None else (x1, x2), max(1, ENTRIES // fold.entries)
+        whole: KernelState | None = None
         parts, taken = [], 0
         for x in inputs:
             for some in cuts(0, len(x), rows):
-                steps = noted(fold, x[some])
-                taken += sum(map(bytes_of, steps or ()))
-                if steps is None or taken > room:
+                end = noted(fold, x[some])
+                taken += sum(map(bytes_of, end.notes or ()))
+                if end.notes is None or taken > room:
                     return None
-                parts.append(steps)
-        return cls(fold, x1, x2, nearness, tuple(map(joined, zip(*parts, strict=True))))
+                parts.append(end.notes)
+                whole = replace(end, notes=None) if whole is None else with_errors(whole, end)
+        if whole is None:
+            return None
+        steps = tuple(map(joined, zip(*parts, strict=True)))
+        return cls(fold, x1, x2, Probe.of(whole, apart=whole.det is not None), steps)
 
     def block(self, rows: slice, columns: slice, get: tuple[Name, ...]) -> dict[Name, Tensor]:
         """The kernels of some rows of x1 and some of x2, leading terms."""
@@ -90,10 +97,10 @@ class Chain:
         behind = 0 if self.x2 is None else len(x1)
         across = slice(columns.start + behind, columns.stop + behind)
         pairs = Pairs(nngp, torch.zeros_like(nngp), rows, across, coincident)
-        near, sought = None, self.nearness > 0.0
+        near, sought = None, self.probe.nearness > 0.0
         for step in self.steps:
             if sought and isinstance(step, Activated):
-                near, sought = step.near(pairs, self.nearness), False
+                near, sought = step.near(pairs, self.probe.nearness), False
             pairs = step.on(pairs)
         return pairs, near
 
@@ -112,8 +119,8 @@ def adaptive(fold: Fold) -> bool:
     return any(isinstance(layer, Activation) and layer.method == "numeric" for layer in layers)
 
 
-def noted(fold: Fold, x: Tensor) -> tuple[Step, ...] | None:
-    """The steps that the rules note on some inputs, each with itself; None where one of them is silent."""
+def noted(fold: Fold, x: Tensor) -> KernelState:
+    """What the rules make of some inputs, each with itself, probed; no notes where one of them is silent."""
     import torch
 
     with torch.no_grad():
@@ -124,7 +131,13 @@ def noted(fold: Fold, x: Tensor) -> tuple[Step, ...] | None:
             state = KernelState.from_inputs(
                 x, x, symmetric=False, symbolic=fold.symbolic, needs=needs, paired=True
             )
-        return fold.run(replace(state, notes=())).notes
+        return fold.run(replace(probed(state), notes=()))
+
+
+def with_errors(state: KernelState, other: KernelState) -> KernelState:
+    """The state, with the larger errors of both."""
+    nngp = np.maximum(state.nngp_error, other.nngp_error)
+    return replace(state, nngp_error=nngp, ntk_error=np.maximum(state.ntk_error, other.ntk_error))
 
 
 def bytes_of(step: Step) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from ntkengine.gram import Entry, StoredGram, TilePlan, gram, gram_to_store, plan_tiles
 from ntkengine.gram.compute import Block, Progress, ignore, never
 from ntkengine.gram.identity import identity
@@ -19,7 +21,7 @@ from ntkengine.layer import Site
 from ntkengine.layers.windows import known_sizes
 from ntkengine.model import Model
 from ntkengine.positions import exchanged
-from ntkengine.state import Method
+from ntkengine.state import KernelState, Method
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +97,8 @@ def infinite_kernel(
     work = Work.of(model, x1, x2, widths, get)
     chain = work.chain(budget)
     plan = work.plan(budget, strips=chain is not None)
-    found = gram(work.blocks(chain), work.entries(), plan)
+    block = work.at_once if chain is None and plan.count == 1 else work.blocks(chain)
+    found = gram(block, work.entries(), plan)
     return work.answer({name: spatial(found[name], work.axes) for name in get}, plan)
 
 
@@ -142,9 +145,10 @@ def infinite_gram(
 
 
 @dataclass
-class Errors:
-    """The largest errors of any block so far."""
+class Findings:
+    """What is known of the rules, once they were probed, and the largest errors of any block so far."""
 
+    probe: Probe | None = None
     largest: list[float] = field(default_factory=list)
 
 
@@ -157,16 +161,21 @@ class Work:
     x2: Tensor | None
     get: tuple[Name, ...]
     fold: Fold
-    probe: Probe
-    errors: Errors = field(default_factory=Errors)
+    found: Findings = field(default_factory=Findings)
 
     @classmethod
     def of(cls, model: Model, x1: Tensor, x2: Tensor | None, widths: Widths, get: tuple[Name, ...]) -> Work:
-        """Place the model and probe its rules."""
+        """Place the model."""
         in_shape = tuple(x1.shape[1:])
         site = model.place(in_shape) if widths == "limit" else model.check_finite(in_shape)
-        fold = Fold(site, symbolic=widths == "limit")
-        return cls(model, x1, x2, get, fold, fold.probe(x1))
+        return cls(model, x1, x2, get, Fold(site, symbolic=widths == "limit"))
+
+    @property
+    def probe(self) -> Probe:
+        """What is known of the rules."""
+        if self.found.probe is None:
+            self.found.probe = self.fold.probe(self.x1)
+        return self.found.probe
 
     @property
     def site(self) -> Site:
@@ -194,8 +203,10 @@ class Work:
         import torch
 
         each, size = self.fold.entries, self.x1.element_size()
-        one_by_one = strips or self.moments <= SMALL
-        block = min(SMALL * each, SPATIAL) if strips else min(SMALL, max(self.moments // 9, SMALL // 4))
+        small = self.moments <= SMALL
+        one_by_one = strips or small
+        rules = SMALL if small else min(SMALL, self.moments // 9)
+        block = min(SMALL * each, SPATIAL) if strips else rules
         return plan_tiles(
             self.entries(),
             len(self.x1),
@@ -213,20 +224,31 @@ class Work:
         """The network as steps, which many pairs are worth, where it can be had."""
         if self.moments <= SMALL:
             return None
-        return Chain.of(self.fold, self.x1, self.x2, self.probe.nearness, STEPS * budget)
+        chain = Chain.of(self.fold, self.x1, self.x2, STEPS * budget)
+        self.found.probe = self.found.probe if chain is None else chain.probe
+        return chain
 
     def blocks(self, chain: Chain | None) -> Block:
         """The kernels of some rows of x1 and some of x2."""
-        if chain is None:
-            return self._folded
-        return lambda rows, columns: self._scaled(chain.block(rows, columns, self.get))
+        if chain is not None:
+            return lambda rows, columns: self._scaled(chain.block(rows, columns, self.get))
+        others, probe = self.x1 if self.x2 is None else self.x2, self.probe
 
-    def _folded(self, rows: slice, columns: slice) -> dict[str, Tensor]:
-        """By all rules, one after the other."""
-        others = self.x1 if self.x2 is None else self.x2
-        same = self.x2 is None and rows == columns
-        state = self.fold.block(self.x1[rows], None if same else others[columns], self.probe)
-        self.errors.largest.append(max(state.nngp_error, state.ntk_error))
+        def folded(rows: slice, columns: slice) -> dict[str, Tensor]:
+            same = self.x2 is None and rows == columns
+            state = self.fold.block(self.x1[rows], None if same else others[columns], probe)
+            self.found.largest.append(float(np.maximum(state.nngp_error, state.ntk_error)))
+            return self._kernels(state)
+
+        return folded
+
+    def at_once(self, _rows: slice, _columns: slice) -> dict[str, Tensor]:
+        """The kernels of all rows of x1 and of x2, as the one block; it probes the rules by itself."""
+        state, self.found.probe = self.fold.at_once(self.x1, self.x2)
+        return self._kernels(state)
+
+    def _kernels(self, state: KernelState) -> dict[str, Tensor]:
+        """Of the network's outputs."""
         kernels = {"nngp": state.nngp.pair, "ntk": state.ntk.pair}
         return self._scaled({name: kernels[name] for name in self.get})
 
@@ -243,7 +265,7 @@ class Work:
         warnings = []
         if self.model.initial_function != "raw":
             warnings.append(f"a {self.model.initial_function} network starts at f = 0: its NNGP is zero")
-        if not bool(self.probe.end.ntk.pair.any()):
+        if not self._moves():
             warnings.append("the NTK is zero on every pair: no trained tensor moves the outputs at the start")
         end = self.probe.end
         scaling = width_scaling(self.site, end.nngp.power, end.ntk.power)
@@ -251,10 +273,15 @@ class Work:
             kernels=kernels,
             scaling=scaling,
             method=end.method,
-            entry_error=max(self.probe.nngp_error, self.probe.ntk_error, *self.errors.largest),
+            entry_error=max([self.probe.error, *self.found.largest]),
             warnings=(*warnings, *scaling.reasons, *scaling.remarks),
             plan=plan,
         )
+
+    def _moves(self) -> bool:
+        """Whether the NTK of some input with itself is not 0."""
+        seen = bool(self.probe.end.ntk.pair.any())  # of all pairs, or of some inputs with themselves
+        return seen or bool(self.fold.probe(self.x1).end.ntk.pair.any())
 
 
 def spatial(kernel: Tensor, axes: tuple[int, ...]) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from ntkengine.layer import Site
@@ -46,6 +47,7 @@ def plain(power: Fraction) -> int | float:
     return power.numerator if power.denominator == 1 else float(power)
 
 
+@lru_cache(maxsize=256)  # of blocks of one kernel, and of kernels of one network
 def width_scaling(site: Site, nngp_power: Fraction, ntk_power: Fraction) -> WidthScaling:
     """The scaling of a network's kernels with those leading powers."""
     training = Training(site)

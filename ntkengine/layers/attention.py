@@ -77,6 +77,32 @@ MECHANISMS: Mapping[str, Mechanism] = {
 EMBEDDED = {"sum": 1.0, "concat": 0.5}
 
 
+class Both:
+    """Matrices of each row (n1 + n2, P, P), on either side of its moments: `A1 K A2^T`."""
+
+    def __init__(self, matrices: Tensor, state: KernelState) -> None:
+        self._of_rows = matrices
+        self._of_pairs = state.of_each(matrices)
+        self._paired = state.paired
+
+    def __call__(self, moments: Graded) -> Graded:
+        """Those moments, on all pairs."""
+        if moments.vanishes:
+            return moments
+        own = (self._of_rows @ each @ self._of_rows.mT for each in moments.own)
+        return replace(moments, values=(self._on_pairs(moments.pair), *own))
+
+    def _on_pairs(self, pair: Tensor) -> Tensor:
+        first, second = self._of_pairs
+        if self._paired:
+            return first @ pair @ second.mT
+        # one product for each row, then one for each column: a small one for each pair takes longer
+        n1, n2, here, there = pair.shape
+        left = first[:, 0] @ pair.transpose(1, 2).reshape(n1, here, n2 * there)
+        both = left.reshape(n1 * here, n2, there).transpose(0, 1) @ second[0].mT
+        return both.reshape(n2, n1, here, there).transpose(0, 1)
+
+
 class Moments(NamedTuple):
     """NNGP and NTK of some features."""
 
@@ -253,7 +279,7 @@ class Attention(Layer):
             cumulants=None,
             det=None,
             nngp_error=state.nngp_error + error,
-            ntk_error=max(state.ntk_error, state.nngp_error) + error,
+            ntk_error=np.maximum(state.ntk_error, state.nngp_error) + error,
         )
 
     def sums(self, site: Site) -> Sums | None:
@@ -269,12 +295,7 @@ class Attention(Layer):
         """Without the bias, where scores are constant: no gradient comes through them, nor through keys."""
         visible = self._visible(site, state.present(site.in_lengths), state.nngp.pair)
         weights = self._mechanism().weights(self._scores(seen), visible)
-        first, second = state.of_each(weights)
-
-        def attended(graded: Graded) -> Graded:
-            own = (weights @ each @ weights.mT for each in graded.own)
-            return replace(graded, values=(first @ graded.pair @ second.mT, *own))
-
+        attended = Both(weights, state)
         nngp, ntk = (attended(each).scaled((self.W_out_std * self.W_value_std) ** 2) for each in content)
         return Moments(nngp, ntk + nngp.on_pairs().scaled(2.0))  # of W_out and of W_value
 
@@ -282,13 +303,10 @@ class Attention(Layer):
         """Without the bias, where scores stay random and are the weights themselves:
         `K'[p, p'] = factor K[p, p'] sum_qq' K[q, q'] K[q, q']`, those of queries, of keys and of values."""
         seen_by = self._visible(site, state.present(site.in_lengths), state.nngp.pair).to(state.nngp.pair)
-        visible = seen_by.expand_as(state.nngp.own[0])
-        first, second = state.of_each(visible)
+        summed = Both(seen_by.expand_as(state.nngp.own[0]), state)
 
         def over_keys(keys: Graded, values: Graded) -> Graded:
-            product = keys.times(values)
-            own = (visible @ each @ visible.mT for each in product.own)
-            return replace(product, values=(first @ product.pair @ second.mT, *own))
+            return summed(keys.times(values))
 
         factor = (self.W_query_std * self.W_key_std * self.W_out_std * self.W_value_std) ** 2
         sums = over_keys(seen.nngp, content.nngp)

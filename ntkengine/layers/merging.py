@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.features import SinceFork
 from ntkengine.first_layer import Precision
@@ -87,8 +89,8 @@ def together(fork: KernelState, ends: list[KernelState]) -> KernelState:
         precision=finest([end.precision for end in ends]),
         near=Near(*(torch.cat(each) for each in zip(*near, strict=True))) if near else None,
         method=less_exact(*(end.method for end in ends)),
-        nngp_error=max(end.nngp_error for end in ends),
-        ntk_error=max(end.ntk_error for end in ends),
+        nngp_error=reduce(np.maximum, (end.nngp_error for end in ends)),
+        ntk_error=reduce(np.maximum, (end.ntk_error for end in ends)),
     )
 
 

@@ -6,7 +6,7 @@ import errno
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -33,8 +33,7 @@ def serve(connection: Connection) -> None:
 
 def _replies(data: bytes) -> Iterator[Message]:
     try:
-        for answer in _answers(Message.unpack(data)):
-            yield Message({"kind": "answer", "body": answer.header}, answer.arrays)
+        yield from _answers(Message.unpack(data))
     except EngineError as error:
         yield _failed(error.category, str(error), **vars(error))
     except Exception as error:
@@ -42,8 +41,6 @@ def _replies(data: bytes) -> Iterator[Message]:
         if limit is None:
             logger.exception("a task failed unexpectedly")
         yield limit or _failed("internal", f"The computation failed: {type(error).__name__}.")
-    else:
-        yield Message({"kind": "done"})
 
 
 def _limit_reached(error: Exception) -> Message | None:
@@ -63,10 +60,15 @@ def _failed(category: str, detail: str, **more: Any) -> Message:
     return Message({"kind": "failed", "body": {"category": category, "detail": detail, **more}})
 
 
-def _answers(request: Message) -> Iterable[Message]:
+def _answers(request: Message) -> Iterator[Message]:
+    """One answer to a call; the answers of a stream, and that it is done."""
     task = find(request.header["task"])
     body = Message(request.header["body"], request.arrays)
-    return task(body) if request.header["mode"] == "stream" else (task(body),)
+    streams = request.header["mode"] == "stream"
+    for answer in task(body) if streams else (task(body),):
+        yield Message({"kind": "answer", "body": answer.header}, answer.arrays)
+    if streams:
+        yield Message({"kind": "done"})
 
 
 def find(dotted: str) -> Callable[..., Any]:

@@ -46,6 +46,11 @@ def dotted(function: Callable[..., Any]) -> str:
     return f"{function.__module__}:{function.__qualname__}"
 
 
+def answer_in(reply: Message) -> Message:
+    """What the task itself has said."""
+    return Message(reply.header["body"], reply.arrays)
+
+
 class Worker:
     """One child: give it a message, read its answers. Used by one thread at a time; anyone may kill it.
 
@@ -76,23 +81,26 @@ class Worker:
             TimeoutError: there was no answer for `patience` seconds; the child goes on.
             WorkerDied: the child is gone.
         """
-        (answer,) = self._answers("call", task, request, patience)
-        return answer
+        self._ask("call", task, request)
+        reply = self._receive(patience)
+        self._end(reply)
+        return answer_in(reply)
 
     def stream(self, task: Stream, request: Message) -> Iterator[Message]:
         """The answers of a generator function, one by one as they come; raises like `call`."""
-        return self._answers("stream", task, request)
+        self._ask("stream", task, request)
+        while (reply := self._receive()).header["kind"] == "answer":
+            yield answer_in(reply)
+        self._end(reply)
 
-    def _answers(
-        self, mode: str, task: Callable[..., Any], request: Message, patience: float | None = None
-    ) -> Iterator[Message]:
+    def _ask(self, mode: str, task: Callable[..., Any], request: Message) -> None:
         self.idle = False
         self._send(Message({"mode": mode, "task": dotted(task), "body": request.header}, request.arrays))
-        while (reply := self._receive(patience)).header["kind"] == "answer":
-            yield Message(reply.header["body"], reply.arrays)
+
+    def _end(self, last: Message) -> None:
         self.idle = True
-        if reply.header["kind"] == "failed":
-            raise TaskFailed(reply.header["body"])
+        if last.header["kind"] == "failed":
+            raise TaskFailed(last.header["body"])
 
     def kill(self) -> None:
         """End the child now, whatever it does; whoever waits for its answer gets WorkerDied."""

@@ -110,7 +110,7 @@ def _telling(permit: Permit, send: Send) -> Send:
     return send_told
 
 
-def principal(request: Request) -> Principal:
+async def principal(request: Request) -> Principal:
     """Who sent this request."""
     return cast("Principal", request.state.principal)
 

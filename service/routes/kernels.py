@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 from fastapi import APIRouter, Body, Header, Request, Response
@@ -24,7 +25,7 @@ from service.routes.responses import json_response
 from service.routes.services import UseServices
 from service.runs.kernel_plan import estimate
 from service.runs.kinds import KERNEL
-from service.runs.limits import check_json_size
+from service.runs.limits import check_json_size, is_quick
 from service.runs.manager import Priority
 from service.settings import Settings
 
@@ -134,7 +135,8 @@ async def kernel(
     if media == ARROW:
         arrow.check_installed()
     preferred = "respond-async" in [each.strip().lower() for each in re.split("[,;]", prefer)]
-    if await run_in_threadpool(parts.kernels.is_a_job, spec, preferred=preferred):
+    judge = partial(parts.kernels.is_a_job, spec, preferred=preferred)
+    if judge() if is_quick(spec) else await run_in_threadpool(judge):
         row = await run_in_threadpool(parts.jobs[KERNEL.name].submit, spec, priority=priority)
         applied = {"Preference-Applied": "respond-async"} if preferred else {}
         job = views.kernel(row)

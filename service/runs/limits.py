@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ntkengine.data import shape_of
+from ntkengine.data import Dataset, shape_of
 from ntkengine.dynamics import RunSpec
 from ntkengine.errors import ResourceError
 from ntkengine.influence import InfluenceSpec
@@ -16,6 +16,8 @@ from ntkengine.predict import PredictSpec
 from ntkengine.regime import OnnxRegimeSpec, RegimeSpec
 from ntkengine.spec import to_jsonable
 from service.settings import Settings
+
+FEW_LAYERS = 16
 
 
 def check_model(model: Model, settings: Settings) -> None:
@@ -28,6 +30,12 @@ def check_model(model: Model, settings: Settings) -> None:
     _check("/model/layers", "layers", sum(times for *_, times in layers), settings.max_depth)
     for pointer, layer, _ in layers:
         _check(f"{pointer}/width", "width", layer.get("width") or 0, settings.max_width)
+
+
+def is_quick(spec: KernelSpec) -> bool:
+    """Whether a spec is checked faster than a thread is found for it: it has few layers and no data sets."""
+    few = sum(times for *_, times in _layers("", to_jsonable(spec.model)["layers"], 1)) <= FEW_LAYERS
+    return few and not any(isinstance(inputs, Dataset) for inputs in (spec.x1, spec.x2))
 
 
 def check_kernel(spec: KernelSpec, settings: Settings) -> None:

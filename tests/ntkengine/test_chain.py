@@ -17,6 +17,7 @@ from ntkengine import (
     Dropout,
     Erf,
     Exp,
+    ExpNormalized,
     Flatten,
     Gelu,
     GlobalAvgPool,
@@ -100,7 +101,7 @@ def test_the_steps_give_what_the_rules_give(
     probe = fold.probe(x)
     assert probe.nearness > 0
     for other, columns in ((None, slice(3, 20)), (None, slice(20, 23)), (x2, slice(1, 12))):
-        chain = Chain.of(fold, x, other, probe.nearness, PLENTY)
+        chain = Chain.of(fold, x, other, PLENTY)
         assert chain is not None
         rows = slice(3, 20)
         same = other is None and rows == columns
@@ -113,7 +114,7 @@ def test_nested_sequences_and_lower_powers_of_the_width() -> None:
     inner = Serial(layers=(HIDDEN, Erf()))
     model = Model(layers=(Repeat(layer=inner, times=3), Dense(width=1)), parameterization=Standard())
     fold, x = Fold(model.place((5,)), symbolic=True), inputs(torch.float64)
-    chain = Chain.of(fold, x, None, 0.0, PLENTY)
+    chain = Chain.of(fold, x, None, PLENTY)
     assert chain is not None
     assert len(chain.steps) == 7
     rules = fold.block(x, None, fold.probe(x))
@@ -135,7 +136,7 @@ def test_nested_sequences_and_lower_powers_of_the_width() -> None:
     ids=["numeric", "on the inputs", "uniform", "cumulants", "dropout", "branches"],
 )
 def test_other_networks_are_left_to_their_rules(layers: tuple[AnyLayer, ...]) -> None:
-    assert Chain.of(placed(*layers), inputs(torch.float64), None, 0.0, PLENTY) is None
+    assert Chain.of(placed(*layers), inputs(torch.float64), None, PLENTY) is None
 
 
 FILTER: dict[str, Any] = {"filter_shape": (3, 2), "W_std": 1.2, "b_std": 0.3}
@@ -171,7 +172,7 @@ def test_images(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) 
     x[3], x[4] = x[1], 0.0
     probe = fold.probe(x)
     for other, columns in ((None, slice(2, 10)), (None, slice(10, 11)), (x.flip(0)[:6], slice(1, 6))):
-        chain = Chain.of(fold, x, other, probe.nearness, PLENTY)
+        chain = Chain.of(fold, x, other, PLENTY)
         assert chain is not None
         rows = slice(2, 10)
         same = other is None and rows == columns
@@ -190,14 +191,14 @@ def test_images(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_other_images_are_left_to_their_rules(layers: tuple[AnyLayer, ...]) -> None:
     x = torch.ones(2, 9, 8, 3, dtype=torch.float64)
-    assert Chain.of(placed(*layers, shape=(9, 8, 3)), x, None, 0.0, PLENTY) is None
+    assert Chain.of(placed(*layers, shape=(9, 8, 3)), x, None, PLENTY) is None
 
 
 def test_steps_that_take_too_much_are_not_kept() -> None:
     fold, x = placed(HIDDEN, Relu(), HIDDEN), inputs(torch.float64)
     kept = 3 * 8 * len(x)  # a variance, a value and a slope of each input
-    assert Chain.of(fold, x, None, 0.0, kept) is not None
-    assert Chain.of(fold, x, None, 0.0, kept - 1) is None
+    assert Chain.of(fold, x, None, kept) is not None
+    assert Chain.of(fold, x, None, kept - 1) is None
 
 
 def test_many_blocks_agree_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,3 +235,43 @@ def test_images_through_the_front_door(readout: AnyLayer, monkeypatch: pytest.Mo
     folded = infinite_kernel(model, x)
     for name in BOTH:
         torch.testing.assert_close(played.kernels[name], folded.kernels[name], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("layers", "apart"),
+    [
+        ((HIDDEN, Relu(), HIDDEN, Sign(), HIDDEN), True),
+        ((HIDDEN, Erf(), HIDDEN, Gelu(), HIDDEN), False),  # without a kink
+        ((HIDDEN, Relu(), HIDDEN, ExpNormalized(), HIDDEN, Relu(), HIDDEN), False),  # without a function
+        ((Dense(W_law=Uniform(half_width=1.0)), Erf(), HIDDEN, Relu(), HIDDEN), False),
+    ],
+    ids=["kinks", "smooth", "no function", "no closed form"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_pass_that_probes_the_rules_finds_the_same(
+    layers: tuple[AnyLayer, ...], apart: bool, dtype: torch.dtype
+) -> None:
+    """A pass over a few rows with themselves, one that computes all pairs, one that notes steps."""
+    fold, x = placed(*layers), inputs(dtype)[:7]
+    few = fold.probe(x)
+    assert (few.nearness > 0.0) == apart
+    _, of_all = fold.at_once(x, None)
+    chain = Chain.of(fold, x, None, PLENTY)
+    for probe in (of_all, *(() if chain is None else (chain.probe,))):
+        assert probe.nearness == few.nearness
+        assert probe.error == pytest.approx(few.error, rel=0.2, abs=64 * torch.finfo(dtype).eps)
+
+
+def test_an_error_in_one_part_of_the_inputs_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of a saturated function is that of the inputs which saturate it."""
+    fold = placed(HIDDEN, Erf(), HIDDEN, Relu(), HIDDEN)
+    small = inputs(torch.float64)[:6]
+    x = torch.cat((small, 1e3 * small))
+    whole = Chain.of(fold, x, None, PLENTY)
+    monkeypatch.setattr(module, "ENTRIES", 6)
+    halves = Chain.of(fold, x, None, PLENTY)
+    alone = [Chain.of(fold, each, None, PLENTY) for each in (small, 1e3 * small)]
+    assert whole is not None
+    assert halves is not None
+    assert halves.probe.error == max(each.probe.error for each in alone if each is not None)
+    assert halves.probe.error >= whole.probe.error > 0.0

@@ -22,12 +22,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from starlette.requests import Request
 
+from ntkengine import Dense, Model, Repeat
+from ntkengine.data import Dataset
+from ntkengine.kernels import KernelSpec
+from ntkengine.layers import AnyLayer
 from service.compute.pool import Pool, ProcessExecutor
 from service.compute.worker import Launcher, TaskFailed, WorkerDied
 from service.encoding import Message, dumps
 from service.errors import ServiceError
 from service.routes.negotiation import negotiate
 from service.routes.runs import _merge_patch
+from service.runs.limits import FEW_LAYERS, is_quick
 from service.runs.notify import Notifier
 from service.runs.states import MEANING, TRANSITIONS, Status, sources
 from service.store.database import connect
@@ -55,6 +60,26 @@ def test_numbers_and_messages_come_back_as_they_went(array: Any) -> None:
     assert message.header == {"a": 1}
     assert np.array_equal(message.arrays["x"], array)
     assert np.array_equal(message.arrays["y"], array.T)
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("|O", [1]), ("<f8", [3])])
+def test_no_message_holds_objects_or_less_than_it_says(dtype: str, shape: list[int]) -> None:
+    head = dumps({"header": {}, "arrays": {"x": [dtype, shape]}}).encode()
+    with pytest.raises(ValueError, match=r"OBJECT|buffer"):
+        Message.unpack(len(head).to_bytes(8, "big") + head + bytes(16))
+
+
+def test_what_is_judged_without_a_thread() -> None:
+    """Neither deep networks, also those of few fields, nor data sets, which are on the disk."""
+    dense = Dense(width=1)
+
+    def kernel(*layers: AnyLayer, x: Any = ((1.0,),)) -> KernelSpec:
+        return KernelSpec(model=Model(layers=layers), x1=x)
+
+    assert is_quick(kernel(*[dense] * FEW_LAYERS))
+    assert not is_quick(kernel(*[dense] * FEW_LAYERS, dense))
+    assert not is_quick(kernel(Repeat(layer=dense, times=FEW_LAYERS + 1)))
+    assert not is_quick(kernel(dense, x=Dataset(name="digits")))
 
 
 def test_json_has_no_nan() -> None:
