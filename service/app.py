@@ -46,6 +46,7 @@ from service.routes import (
     regime,
     responses,
     runs,
+    usage,
 )
 from service.routes.access import Access
 from service.routes.documentation import describe_answers
@@ -56,6 +57,7 @@ from service.routes.services import Services
 from service.runs import child, predictions
 from service.runs import influence as influence_work
 from service.runs import onnx_kernels as onnx_work
+from service.runs.accounts import Accounts
 from service.runs.chores import Chore
 from service.runs.clock import seconds_since
 from service.runs.datasets import DataSets
@@ -66,9 +68,12 @@ from service.runs.manager import Backend, Jobs
 from service.runs.neighbours import Neighbours, new_name
 from service.runs.notify import Notifier
 from service.runs.onnx_kernels import OnnxKernels
+from service.runs.places import Places
 from service.runs.predictions import Predictions
 from service.runs.states import Status
 from service.runs.supervise import Policy, Supervisor
+from service.runs.usage import WRITTEN_SECONDS, Usage
+from service.runs.waiting import Waiting
 from service.settings import Settings
 from service.store.database import TRANSIENT, connect, is_shared, with_patience
 from service.store.datasets import Datasets
@@ -77,6 +82,7 @@ from service.store.jobs import JobStore
 from service.store.processes import ProcessStore
 from service.store.schema import migrate
 from service.store.signals import Alone, PostgresSignals
+from service.store.usage import UsageStore
 from service.tracing import Traced, Tracing
 from service.web.headers import StrictHeaders
 
@@ -152,6 +158,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
         export,
         experiments,
         operations,
+        usage,
         access,
     ):
         app.include_router(noun.router)
@@ -202,15 +209,24 @@ class Parts:
         self.notifier = Notifier(PostgresSignals(self._engine) if several else Alone())
         store, files = JobStore(self._engine), Files(settings.data_dir.resolve() / "runs")
         policy = Policy(settings.segment_seconds, settings.crashes_allowed, settings.job_seconds)
-        supervisor = Supervisor(store, files, self._processes, self.notifier, work.kinds, policy, metrics)
-        metrics.show_jobs(lambda: _overview(store))
-        name = new_name() if several else ONLY_EXECUTOR
         takes = settings.concurrent_runs if settings.work else 0
+        name = new_name() if several else ONLY_EXECUTOR
+        self._queue = DurableQueue(url, takes, name, settings.database_connections)
+        places = Places(store, self._queue, settings.concurrent_runs_per_key)
+        self._usage = Usage(UsageStore(self._engine), metrics, settings.compute_seconds_per_key)
+        supervisor = Supervisor(
+            store, files, self._processes, self.notifier, work.kinds, policy, metrics, places, self._usage
+        )
+        metrics.show_jobs(lambda: _overview(store))
         self._tracing = tracing
-        job = supervisor if tracing is None else tracing.of_jobs(supervisor)
-        self._queue = DurableQueue(url, job, takes, name, settings.database_connections)
-        self._backend = Backend(store, files, self._queue, self._processes, self.notifier, settings)
-        self._chores = [Chore(self._backend.recover, RECOVERY_SECONDS)]
+        self._job = supervisor if tracing is None else tracing.of_jobs(supervisor)
+        self._backend = Backend(
+            store, files, self._queue, self._processes, self.notifier, places, self._usage, settings
+        )
+        self._chores = [
+            Chore(self._backend.recover, RECOVERY_SECONDS),
+            Chore(self._usage.write, WRITTEN_SECONDS),
+        ]
         self._neighbours: Neighbours | None = None
         if several:
             known, lease = ProcessStore(self._engine), settings.lease_seconds
@@ -219,11 +235,13 @@ class Parts:
         if settings.keep_days is not None:
             self._chores.append(Chore(partial(self._backend.expire, settings.keep_days), EXPIRY_SECONDS))
         self._jobs = {kind.name: Jobs(kind, self._backend) for kind in work.kinds}
-        self._kernels = Kernels(self._executor, work.kernel, settings)
-        self._predictions = Predictions(self._executor, work.predict, settings)
-        self._onnx_kernels = OnnxKernels(self._executor, work.onnx_kernel, settings)
-        self._influences = Influences(self._executor, work.influence, settings)
+        self._waiting = Waiting(self._executor, settings.kernel_seconds, self._usage)
+        self._kernels = Kernels(self._waiting, work.kernel, settings)
+        self._predictions = Predictions(self._waiting, work.predict, settings)
+        self._onnx_kernels = OnnxKernels(self._waiting, work.onnx_kernel, settings)
+        self._influences = Influences(self._waiting, work.influence, settings)
         self._datasets = Datasets(settings.data_dir.resolve() / "datasets")
+        self._accounts = Accounts(store, self._datasets, self._usage, settings)
 
     def start(self) -> Services:
         """Begin to work; unfinished jobs are taken up again."""
@@ -232,7 +250,7 @@ class Parts:
         self._datasets.start()
         os.environ[DATASETS_VARIABLE] = str(self._datasets.root)  # for this process and those it starts
         self._pool.start()
-        self._queue.start()
+        self._queue.start(self._job)
         self.notifier.start(self._processes.kill)
         for chore in self._chores:
             chore.start()
@@ -243,7 +261,8 @@ class Parts:
             predictions=self._predictions,
             onnx_kernels=self._onnx_kernels,
             influences=self._influences,
-            datasets=DataSets(self._datasets, self._executor, self._settings),
+            datasets=DataSets(self._datasets, self._waiting, self._settings),
+            accounts=self._accounts,
             readiness=self._readiness,
             version=VERSION,
             schema_version=schema_version,
@@ -257,6 +276,7 @@ class Parts:
         self._pool.close()
         self._executor.shutdown()
         self._queue.stop()
+        self._usage.write()
         if self._neighbours is not None:
             self._neighbours.leave()
         self.notifier.stop()

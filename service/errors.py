@@ -110,10 +110,22 @@ class Problem(BaseModel):
         default=None, description="too-costly: what the work would cost.", examples=[{"flops": 1e13}]
     )
     limit: dict[str, Any] | None = Field(
-        default=None, description="too-costly: the limits it is over.", examples=[{"flops": 2e11}]
+        default=None,
+        description="too-costly, too-many-requests: the limits it is over.",
+        examples=[{"flops": 2e11}],
     )
     ready: list[list[int]] | None = Field(
         default=None, description="not-ready: the rows [from, to) that can be read.", examples=[[[0, 1000]]]
+    )
+    used: dict[str, Any] | None = Field(
+        default=None,
+        description="too-many-requests: what the key has of what is limited.",
+        examples=[{"compute_seconds": 3605.2}],
+    )
+    again_at: str | None = Field(
+        default=None,
+        description="too-many-requests: when there is more of it, if that is known.",
+        examples=["2026-01-02T00:00:00.000000Z"],
     )
     checks: dict[str, Any] | None = Field(
         default=None, description="unavailable: what is and is not ready.", examples=[{"disk": "ok"}]

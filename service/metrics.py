@@ -48,6 +48,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.compute_seconds = Counter(
+            "ntk_compute_seconds",
+            "Wall time of the processes that computed, by the key that they computed for.",
+            ["key"],
+            registry=self.registry,
+        )
+
     def show_jobs(self, look: Callable[[], Overview | None]) -> None:
         """Tell of jobs what `look` finds whenever the metrics are asked for, and nothing where it cannot."""
         self.registry.register(_Jobs(look))

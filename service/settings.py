@@ -81,6 +81,15 @@ class Settings(BaseSettings):
     """Requests of one key that start or change work; there may be so many at once, too."""
     jobs_per_key: Count = 100
     """Jobs of one key that wait or compute."""
+    concurrent_runs_per_key: Count | None = None
+    """Jobs of one key that compute at the same time, on all machines together; its others wait, and those of
+    other keys go by. By default as many as there are processes for."""
+    compute_seconds_per_key: Seconds | None = None
+    """Wall time that processes may compute for one key in a day of UTC, for jobs and for what is answered at
+    once; over it no new work is accepted until the next day. By default any."""
+    job_disk_bytes_per_key: Count | None = None
+    """Disk that the jobs of one key may take, files and records, until they are deleted: what is planned for
+    those that have not ended, and what others really keep. By default any."""
 
     concurrent_runs: Count = Field(default_factory=lambda: max(1, (os.cpu_count() or 2) - 1))
     """Training runs that compute at the same time."""

@@ -110,6 +110,10 @@ class AsyncClient:
         """The catalogue."""
         return await self.perform(self._ask.experiments())
 
+    async def usage(self) -> dict[str, Any]:
+        """What the key has used of each of its limits, as `GET /usage` has it."""
+        return await self.perform(self._ask.usage())
+
     async def datasets(self) -> tuple[DatasetInfo, ...]:
         """The data sets that were added."""
         return await self.perform(self._ask.datasets())

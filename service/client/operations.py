@@ -49,12 +49,17 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try: `tries` of a request, and `stream_seconds` without a connection to a stream."""
+    """How long to try: `tries` of a request, and `stream_seconds` without a connection to a stream.
+
+    A service that asks for more than `longest_wait` seconds is not asked again: where a key has used up its
+    day, the program would stand still until tomorrow.
+    """
 
     tries: int = 6
     stream_seconds: float = 300.0
     first_delay: float = 0.2
     longest_delay: float = 10.0
+    longest_wait: float = 60.0
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after so many failures; spread, so that clients do not come back all at once."""
@@ -77,7 +82,7 @@ def exchange(request: Request, patience: Patience) -> Operation[httpx.Response]:
                 raise ConnectionLost(request.path, error) from error
             yield Wait(patience.delay(attempt))
             continue
-        if answer.status_code not in AGAIN or is_last:
+        if answer.status_code not in AGAIN or is_last or retry_after(answer) > patience.longest_wait:
             return checked(answer, attempt + 1)
         yield Wait(max(patience.delay(attempt), retry_after(answer)))
     raise ValueError("a client that never tries gets no answer: patience.tries is below 1")
@@ -239,6 +244,10 @@ class Operations:
         """The catalogue."""
         found = yield from self.json(Request("GET", "/experiments"))
         return tuple(Experiment(**{**each, "expect": tuple(each["expect"])}) for each in found["experiments"])
+
+    def usage(self) -> Operation[JSONObject]:
+        """What the key has used of its limits."""
+        return (yield from self.json(Request("GET", "/usage")))
 
     def datasets(self) -> Operation[tuple[DatasetInfo, ...]]:
         """The data sets that were added."""

@@ -120,6 +120,10 @@ class Client:
         """The catalogue."""
         return self.perform(self._ask.experiments())
 
+    def usage(self) -> dict[str, Any]:
+        """What the key has used of each of its limits, as `GET /usage` has it."""
+        return self.perform(self._ask.usage())
+
     def datasets(self) -> tuple[DatasetInfo, ...]:
         """The data sets that were added."""
         return self.perform(self._ask.datasets())

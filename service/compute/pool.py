@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from resource import RLIM_INFINITY
 from typing import Any
 
@@ -129,12 +129,15 @@ class ProcessExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call `fn(message)` in a process; the future holds its answer, or raises as `Worker.call` does.
 
-        A call that takes longer than `patience` seconds loses its process and raises TimeoutError.
+        A call that takes longer than `patience` seconds loses its process and raises TimeoutError. With a
+        context manager `during`, the process works within it.
         """
         return self._threads.submit(self._call, fn, *args, **kwargs)
 
-    def _call(self, task: Callable[..., Any], request: Any) -> Any:
-        with self._pool.lend(self._patience) as worker:
+    def _call(
+        self, task: Callable[..., Any], request: Any, during: AbstractContextManager[object] | None = None
+    ) -> Any:
+        with self._pool.lend(self._patience) as worker, during or nullcontext():
             return worker.call(task, request, self._patience)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access import tickets
 from service.access.keys import ANYONE, Keyring, Principal
 from service.access.keys import Scope as Right
+from service.access.quotas import Quota
 from service.access.rates import WINDOW, Permit, Rates
 from service.access.tickets import Tickets
 from service.errors import ServiceError
@@ -87,24 +88,21 @@ class Access:
     def _count(self, principal: Principal) -> Permit:
         permit = self._rates.take(principal.name or "")
         if not permit.granted:
-            headers = {"Retry-After": str(permit.next_in), **_fields(permit)}
             detail = f"The key {principal.name} may ask for work {permit.quota} times in {WINDOW} seconds."
-            raise ServiceError("too-many-requests", detail, headers=headers)
+            raise _quota(permit).refusal(detail, again_in=permit.next_in)
         return permit
 
 
-def _fields(permit: Permit) -> dict[str, str]:
-    """What draft-ietf-httpapi-ratelimit-headers calls them."""
-    return {
-        "RateLimit-Policy": f'"work";q={permit.quota};w={WINDOW}',
-        "RateLimit": f'"work";r={permit.left};t={permit.refilled_in}',
-    }
+def _quota(permit: Permit) -> Quota:
+    return Quota("work", permit.quota, permit.left, window=WINDOW, back_in=permit.refilled_in)
 
 
 def _telling(permit: Permit, send: Send) -> Send:
     async def send_told(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(_fields(permit))
+            headers = MutableHeaders(scope=message)
+            for name, value in _quota(permit).fields().items():
+                headers.append(name, value)  # beside those of another limit that may have been reached
         await send(message)
 
     return send_told

@@ -9,6 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from service.access.keys import Principal
+from service.runs.accounts import Accounts
 from service.runs.datasets import DataSets
 from service.runs.influence import Influences
 from service.runs.kernels import Kernels
@@ -29,6 +30,7 @@ class Services:
     onnx_kernels: OnnxKernels
     influences: Influences
     datasets: DataSets
+    accounts: Accounts
     readiness: Callable[[], dict[str, str]]
     version: str
     schema_version: int
@@ -38,8 +40,15 @@ def services(request: Request) -> Services:
     """The parts behind the application that serves this request, with what its sender may see."""
     parts = cast("Services", request.app.state.services)
     asker = cast("Principal", request.state.principal)
-    jobs = {name: each.seen_by(asker) for name, each in parts.jobs.items()}
-    return replace(parts, jobs=jobs, datasets=parts.datasets.seen_by(asker))
+    return replace(
+        parts,
+        jobs={name: each.seen_by(asker) for name, each in parts.jobs.items()},
+        kernels=parts.kernels.seen_by(asker),
+        predictions=parts.predictions.seen_by(asker),
+        onnx_kernels=parts.onnx_kernels.seen_by(asker),
+        influences=parts.influences.seen_by(asker),
+        datasets=parts.datasets.seen_by(asker),
+    )
 
 
 async def of_request(request: Request) -> Services:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 
 def now() -> str:
@@ -13,6 +13,16 @@ def now() -> str:
 def days_ago(days: float) -> str:
     """The time that many days ago, in the same form."""
     return _text(datetime.now(UTC) - timedelta(days=days))
+
+
+def today() -> str:
+    """The date in UTC, as RFC 3339 has it."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def tomorrow() -> str:
+    """When the next day begins in UTC, in the same form as `now`."""
+    return _text(datetime.combine(datetime.now(UTC).date() + timedelta(days=1), time.min, UTC))
 
 
 def seconds_since(moment: str) -> float:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from ntkengine.datasets import BUILT_IN
 from service.access.keys import ANYONE, Principal
+from service.access.quotas import no_room
 from service.encoding import Message
 from service.errors import Offence, ServiceError, pointer_to, shortened
 from service.runs.clock import now
 from service.runs.dataset_files import keep
-from service.runs.waiting import answer
+from service.runs.waiting import Waiting
 from service.settings import Settings
 from service.store.datasets import About, Datasets
 
@@ -30,16 +30,16 @@ class DataSets:
     """The data sets of `asker`: those of others are not found here."""
 
     def __init__(
-        self, store: Datasets, executor: Executor, settings: Settings, asker: Principal = ANYONE
+        self, store: Datasets, waiting: Waiting, settings: Settings, asker: Principal = ANYONE
     ) -> None:
         self._store = store
-        self._executor = executor
+        self._waiting = waiting
         self._settings = settings
         self._asker = asker
 
     def seen_by(self, asker: Principal) -> DataSets:
         """The same store, of which only the asker's are found."""
-        return DataSets(self._store, self._executor, self._settings, asker)
+        return DataSets(self._store, self._waiting.seen_by(asker), self._settings, asker)
 
     async def add(
         self, name: str, pieces: AsyncIterator[bytes], announced: int, how: dict[str, Any]
@@ -61,7 +61,7 @@ class DataSets:
             with _full_disk_told():
                 await _receive(pieces, sent)
             told = {"path": str(sent), "most_bytes": self._settings.max_dataset_bytes, **how}
-            kept = await answer(self._executor, keep, Message(told), self._settings.kernel_seconds)
+            kept = await self._waiting.answer(keep, Message(told))
             owner = self._asker.name
             told = kept.header | {"digest": _of_owner(owner, kept.header["digest"])}
             about = {"name": name, "owner": owner, "created_at": now(), **told}
@@ -83,11 +83,9 @@ class DataSets:
             return same
         if same is not None:
             raise ServiceError("name-taken", f"Another data set of yours is called {about['name']}.")
-        total, most = sum(each["bytes"] for each in (*others, about)), self._settings.dataset_bytes_per_key
-        if total > most:
-            detail, hint = f"Your data sets would take {total:,} bytes.", "Delete one that is not needed."
-            estimate, limit = {"bytes": total}, {"bytes": most}
-            raise ServiceError("too-costly", detail, hint=hint, estimate=estimate, limit=limit)
+        kept, most = sum(each["bytes"] for each in others), self._settings.dataset_bytes_per_key
+        if kept + about["bytes"] > most:
+            raise no_room("data sets", kept, about["bytes"], most)
         with _full_disk_told():
             return self._store.finish(partial, about)
 

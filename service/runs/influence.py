@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Executor
 
 from starlette.concurrency import run_in_threadpool
 
 from ntkengine.influence import InfluenceSpec, influence
 from ntkengine.spec import from_jsonable, to_jsonable
-from service.compute.worker import Task
 from service.encoding import Message
 from service.runs.limits import check_influence, check_model
-from service.runs.waiting import answer
-from service.settings import Settings
+from service.runs.waiting import Synchronous
 
 
 def move(request: Message) -> Message:
@@ -24,13 +21,8 @@ def move(request: Message) -> Message:
     return Message(facts, found)
 
 
-class Influences:
+class Influences(Synchronous):
     """Computes influences in other processes, if they are small enough to wait for."""
-
-    def __init__(self, executor: Executor, task: Task, settings: Settings) -> None:
-        self._executor = executor
-        self._task = task
-        self._settings = settings
 
     async def compute(self, spec: InfluenceSpec) -> Message:
         """Outputs at the points before and after, measured and predicted.
@@ -41,7 +33,7 @@ class Influences:
         """
         await run_in_threadpool(self._check, spec)
         request = Message(to_jsonable(spec))
-        return await answer(self._executor, self._task, request, self._settings.kernel_seconds)
+        return await self._answer(request)
 
     def _check(self, spec: InfluenceSpec) -> None:
         check_model(spec.model, self._settings)  # first: the rest takes longer the larger it is

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-
 from ntkengine.errors import ResourceError
 from ntkengine.kernels import KernelSpec
 from ntkengine.spec import to_jsonable
-from service.compute.worker import Task
 from service.encoding import Message
 from service.runs.kernel_plan import check_parts, has_tiles
 from service.runs.limits import check_json_size, check_kernel, check_model, least_numbers
-from service.runs.waiting import answer
-from service.settings import Settings
+from service.runs.waiting import Synchronous
 
 
-class Kernels:
+class Kernels(Synchronous):
     """Computes kernels in other processes, if they are small enough to wait for."""
-
-    def __init__(self, executor: Executor, task: Task, settings: Settings) -> None:
-        self._executor = executor
-        self._task = task
-        self._settings = settings
 
     async def compute(self, spec: KernelSpec, *, as_text: bool) -> Message:
         """The kernels by name, and how they were computed; `as_text`: they are to be written as JSON.
@@ -35,7 +26,7 @@ class Kernels:
         if as_text:
             check_json_size(least_numbers(spec), self._settings)
         request = Message(to_jsonable(spec))
-        return await answer(self._executor, self._task, request, self._settings.kernel_seconds)
+        return await self._answer(request)
 
     def is_a_job(self, spec: KernelSpec, *, preferred: bool) -> bool:
         """Whether the kernel is left to a job: the client prefers that, or it is too large or unwanted here.

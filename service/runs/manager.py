@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Mapping
@@ -18,7 +19,8 @@ from starlette.concurrency import run_in_threadpool
 
 from ntkengine.spec import to_jsonable
 from service.access.keys import ANYONE, Principal, Scope
-from service.compute.durable import ORDINARY, DurableQueue
+from service.access.quotas import Quota, no_room
+from service.compute.durable import DurableQueue
 from service.compute.processes import JobProcesses
 from service.encoding import dumps
 from service.errors import Offence, ServiceError
@@ -26,13 +28,27 @@ from service.runs.clock import days_ago, now
 from service.runs.events import FINAL_KINDS, Cancelled
 from service.runs.kinds import JobKind
 from service.runs.notify import Notifier
+from service.runs.places import Places
 from service.runs.states import ACTIVE, ENDED, Status, sources
+from service.runs.usage import Usage
 from service.settings import Settings
 from service.store.database import TRANSIENT
 from service.store.files import Files, JobFiles
-from service.store.jobs import ContentTaken, JobStore, KeyTaken, Order, Row, Series, StoredEvent, TooMany
+from service.store.jobs import (
+    ContentTaken,
+    Crowd,
+    JobStore,
+    KeyTaken,
+    Order,
+    Row,
+    Series,
+    StoredEvent,
+    TooMany,
+    TooMuchKept,
+)
 
 EVENTS_AT_ONCE = 500
+ORDINARY = 10**6  # ranks begin at 1
 RANKS = 10**5
 AT_ONCE = 100
 TRY_AGAIN_SECONDS = 5  # nobody knows when one of the owner's jobs will end
@@ -77,11 +93,21 @@ class Backend:
     queue: DurableQueue
     processes: JobProcesses
     notifier: Notifier
+    places: Places
+    usage: Usage
     settings: Settings
 
     def recover(self) -> None:
-        """Make sure that each job that has not ended is, or will be, worked on."""
-        self.queue.ensure_all(self.store.ids_with_status(ACTIVE))
+        """Make sure that each job that has not ended will be worked on, and that all others are measured."""
+        self.queue.ensure_all(self.store.ranks_with_status(ACTIVE))
+        self.places.call_all()
+        while unknown := self.store.unmeasured(ENDED, AT_ONCE):
+            for job_id in unknown:
+                self.measure(job_id)
+
+    def measure(self, job_id: str) -> None:
+        """Find out what a job that has ended takes of the disk."""
+        self.store.measure(job_id, self.files.of(job_id).size())
 
     def forget(self, job_id: str) -> None:
         """Stop computing the job, and remove all of it."""
@@ -129,8 +155,8 @@ class Jobs:
 
         Raises:
             EngineError: the spec does not hold together, or the work is over a limit.
-            ServiceError: the key belongs to another request, the asker has too many jobs that have not
-                ended, or the disk has too little room.
+            ServiceError: the key belongs to another request, the asker has reached a limit, or the disk has
+                too little room.
         """
         self.kind.check(spec, self._settings)
         text = dumps(to_jsonable(spec))
@@ -138,39 +164,55 @@ class Jobs:
         content = self.kind.content(self.kind.name, owner, text)
         if content is not None and (found := self._store.with_content(content)) is not None:
             return self._again(found)
-        self._check_room(self.kind.disk_bytes(spec))
-        job_id = secrets.token_urlsafe(16)
+        digest = hashlib.sha256(f"{experiment}:{text}".encode()).hexdigest()
+        names = None if key is None else (f"{owner or ''}:{key}", digest)  # owners have no colon
+        if (earlier := self._store.key_taken(names)) is not None:  # whatever limit is reached by now
+            return self._replay(earlier, digest)
+        self._backend.usage.check(owner)
+        planned = self.kind.disk_bytes(spec)
+        self._check_room(planned)
+        job_id, rank = secrets.token_urlsafe(16), self._rank(priority)
         row = {
             "id": job_id,
             "kind": self.kind.name,
             "owner": owner,
             "status": Status.QUEUED,
             "experiment": experiment,
+            "rank": rank,
+            "disk_bytes": math.ceil(planned) + len(text),
             "spec": text,
             "content": content,
             "facts": dumps(self.kind.facts(spec, self._settings)),
             "created_at": now(),
         }
-        digest = hashlib.sha256(f"{experiment}:{text}".encode()).hexdigest()
         try:
-            names = None if key is None else (f"{owner or ''}:{key}", digest)  # owners have no colon
-            self._store.create(row, names, ACTIVE, self._settings.jobs_per_key)
+            self._create(row, names)
         except KeyTaken as taken:
             return self._replay(taken, digest)
         except ContentTaken as taken:
             return self._again(taken.job_id)
-        except TooMany as found:
-            later = {"Retry-After": str(TRY_AGAIN_SECONDS)}
-            detail = f"The key {owner} has {found.most} jobs that have not ended."
-            hint = "Wait until one of them has ended, or cancel one."
-            raise ServiceError("too-many-requests", detail, hint=hint, headers=later) from None
-        self._queue.submit(job_id, self._rank(priority))
+        self._queue.submit(job_id, rank)
         return self.get(job_id)
+
+    def _create(self, row: Row, names: tuple[str, str] | None) -> None:
+        crowd = Crowd(ACTIVE, self._settings.jobs_per_key)
+        try:
+            self._store.create(row, names, crowd, self._settings.job_disk_bytes_per_key)
+        except TooMany as found:
+            raise Quota("jobs", found.most, 0, "concurrent-requests").refusal(
+                f"The key {row['owner']} has {found.most} jobs that have not ended.",
+                again_in=TRY_AGAIN_SECONDS,
+                hint="Wait until one of them has ended, or cancel one.",
+                used={"jobs": found.most},
+                limit={"jobs": found.most},
+            ) from None
+        except TooMuchKept as found:
+            raise no_room("jobs", found.kept, row["disk_bytes"], found.most) from None
 
     def _rank(self, priority: Priority) -> int:
         """Higher priorities first; among equals those whose key has the fewest jobs that have not ended."""
         owner = self._asker.name
-        others = 0 if owner is None else self._store.count_of(owner, ACTIVE)
+        others = 0 if owner is None else 1 + self._store.count_of(owner, ACTIVE)
         return priority.rank + min(others, RANKS - 1)
 
     def _check_room(self, needed: float) -> None:
@@ -191,7 +233,8 @@ class Jobs:
     def _again(self, job_id: str) -> Row:
         job = self.get(job_id)
         if not Status(job["status"]).is_final:
-            self._queue.ensure(job_id)  # the server may have died between storing the job and queueing it
+            # The server may have died between storing the job and queueing it.
+            self._queue.ensure(job_id, job["rank"])
         return job
 
     def get(self, job_id: str) -> Row:
@@ -289,20 +332,22 @@ class Jobs:
         Raises:
             ServiceError: there is no such job, or it has ended.
         """
-        self.get(job_id)
-        if not self._cancel(job_id):
+        if not self._cancel(self.get(job_id)):
             status = self.get(job_id)["status"]
             raise ServiceError("already-ended", f"The {self.kind.name} has ended: {status}.")
         return self.get(job_id)
 
-    def _cancel(self, job_id: str) -> bool:
-        changes = {"status": Status.CANCELLED, "ended_at": now(), "content": None}
+    def _cancel(self, job: Row) -> bool:
+        job_id = job["id"]
+        changes = {"status": Status.CANCELLED, "ended_at": now(), "content": None, "disk_bytes": None}
         expect = {"status": sources(Status.CANCELLED)}
         cancelled = self._store.advance(job_id, expect, changes, [Cancelled().to_store()], at=now())
         if cancelled:
             self._notifier.notify(job_id)
             self._processes.stop(job_id)
             self._notifier.stop_elsewhere(job_id)
+            self._backend.measure(job_id)
+            self._backend.places.call(job["owner"])
         return cancelled
 
     def delete(self, job_id: str) -> None:
@@ -311,8 +356,7 @@ class Jobs:
         Raises:
             ServiceError: there is no such job.
         """
-        self.get(job_id)
-        self._cancel(job_id)
+        self._cancel(self.get(job_id))
         self._backend.forget(job_id)
 
 

@@ -102,5 +102,5 @@ class Neighbours:
 
     def _take_over(self, process: Process) -> None:
         self._queue.take_over(process.id)
-        self._queue.ensure_all(self._jobs.ids_with_status(ACTIVE))
+        self._queue.ensure_all(self._jobs.ranks_with_status(ACTIVE))
         self._known.forget(process.id, now() if process.left else days_ago(DAYS_KNOWN))

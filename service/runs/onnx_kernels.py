@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Executor
 
 from ntkengine.onnx_kernels import OnnxKernelSpec, compute_onnx_kernel
 from ntkengine.spec import from_jsonable, to_jsonable
-from service.compute.worker import Task
 from service.encoding import Message
 from service.runs.limits import check_json_size, check_onnx_kernel
-from service.runs.waiting import answer
-from service.settings import Settings
+from service.runs.waiting import Synchronous
 
 
 def onnx_kernel(request: Message) -> Message:
@@ -23,13 +20,8 @@ def onnx_kernel(request: Message) -> Message:
     return Message({**facts, "seconds": time.perf_counter() - begin}, found.kernels)
 
 
-class OnnxKernels:
+class OnnxKernels(Synchronous):
     """Computes kernels of ONNX files in other processes, if they are small enough to wait for."""
-
-    def __init__(self, executor: Executor, task: Task, settings: Settings) -> None:
-        self._executor = executor
-        self._task = task
-        self._settings = settings
 
     async def compute(self, spec: OnnxKernelSpec, *, as_text: bool) -> Message:
         """The kernels by name, and how they were computed; `as_text`: they are to be written as JSON.
@@ -45,4 +37,4 @@ class OnnxKernels:
             check_json_size(spec.pairs() * len(spec.get), settings)
         limits = {"max_flops": settings.max_flops, "max_bytes": settings.max_bytes}
         request = Message({"spec": to_jsonable(spec), "limits": limits})
-        return await answer(self._executor, self._task, request, settings.kernel_seconds)
+        return await self._answer(request)

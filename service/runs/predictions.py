@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import Executor
 
 from starlette.concurrency import run_in_threadpool
 
 from ntkengine.predict import PredictSpec, compute_prediction
 from ntkengine.spec import from_jsonable, to_jsonable
-from service.compute.worker import Task
 from service.encoding import Message
 from service.runs.limits import check_json_size, check_model, check_prediction
-from service.runs.waiting import answer
-from service.settings import Settings
+from service.runs.waiting import Synchronous
 
 
 def predict(request: Message) -> Message:
@@ -24,13 +21,8 @@ def predict(request: Message) -> Message:
     return Message({**facts, "seconds": time.perf_counter() - begin}, found.arrays)
 
 
-class Predictions:
+class Predictions(Synchronous):
     """Computes predictions in other processes, if they are small enough to wait for."""
-
-    def __init__(self, executor: Executor, task: Task, settings: Settings) -> None:
-        self._executor = executor
-        self._task = task
-        self._settings = settings
 
     async def compute(self, spec: PredictSpec, *, as_text: bool) -> Message:
         """The arrays by name, and what can be said of them; `as_text`: they are to be written as JSON.
@@ -41,7 +33,7 @@ class Predictions:
         """
         await run_in_threadpool(self._check, spec, as_text)
         request = Message(to_jsonable(spec))
-        return await answer(self._executor, self._task, request, self._settings.kernel_seconds)
+        return await self._answer(request)
 
     def _check(self, spec: PredictSpec, as_text: bool) -> None:
         if spec.model is not None:

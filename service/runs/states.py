@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 
 
 MEANING: Mapping[Status, str] = {
-    Status.QUEUED: "It waits for a free process.",
+    Status.QUEUED: "It waits for a free process, or until fewer jobs of its key compute.",
     Status.RUNNING: "It computes, or is being taken up again after its process or the server was lost.",
     Status.SUCCEEDED: "It ended by itself; `outcome` or `result` says how.",
     Status.FAILED: "It could not be completed; `error` says why.",

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,10 +22,12 @@ from service.runs.clock import now, seconds_since
 from service.runs.events import Event, Failed, Finished, JobError, Progress, Started
 from service.runs.kinds import JobKind
 from service.runs.notify import Notifier
+from service.runs.places import Places
 from service.runs.states import ACTIVE, Status, sources
+from service.runs.usage import Usage
 from service.store.database import TRANSIENT
 from service.store.files import Files
-from service.store.jobs import Checkpoint, JobStore, NewEvent, Row
+from service.store.jobs import Checkpoint, Crowd, JobStore, NewEvent, Row, TooMany
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ PLACE = ("step", "time")
 RETRY_SECONDS = 0.5
 NO_ROOM = "insufficient_storage"
 ROOM_SECONDS = 2.0
+UNMEASURED: Row = {"disk_bytes": None}  # what was planned holds no longer
 
 
 class Overtaken(Exception):
@@ -69,6 +72,8 @@ class Supervisor:
         kinds: Iterable[JobKind],
         policy: Policy,
         metrics: Metrics,
+        places: Places,
+        usage: Usage,
     ) -> None:
         self._store = store
         self._files = files
@@ -78,18 +83,21 @@ class Supervisor:
         self._paths = {kind.name: kind.path for kind in kinds}
         self._policy = policy
         self._metrics = metrics
+        self._places = places
+        self._usage = usage
 
     def __call__(self, job_id: str) -> None:
         """Return when the job has ended, or somebody else has taken it over.
 
         Raises:
             ShuttingDown: the server stops.
+            SetAside: as many jobs of the key compute as may.
         """
         while True:
             try:
-                return self._drive_to_end(job_id)
-            except Overtaken:
-                return None
+                with suppress(Overtaken):
+                    self._drive_to_end(job_id)
+                return self._settle(job_id)
             except TRANSIENT as error:
                 # Whether the last change was made is for the database to say: begin again from there.
                 logger.warning("job %s waits for the database: %s", job_id, error)
@@ -102,26 +110,39 @@ class Supervisor:
         turn = Turn(job_id, number)
         try:
             self._begin(turn)
-            limit = TimeLimit(self._policy.job_seconds, self._get(job_id)["started_at"])
+            job = self._get(job_id)
+            limit = TimeLimit(self._policy.job_seconds, job["started_at"])
             while self._get(job_id)["status"] == Status.RUNNING:
-                self._attempt(turn, limit)
+                self._attempt(turn, limit, job["owner"])
         except (Overtaken, *TRANSIENT):
             raise
         except Exception:
             logger.exception("job %s cannot be driven", job_id)
             self._fail(turn, JobError(category="internal", detail="The service failed to drive the job."))
 
+    def _settle(self, job_id: str) -> None:
+        """After a job's end: say what it keeps, and have the next one of its key begin."""
+        job = self._store.get(job_id)
+        if job is not None and Status(job["status"]).is_final:
+            self._store.measure(job_id, self._files.of(job_id).size())
+            self._places.call(job["owner"])
+
     def _begin(self, turn: Turn) -> None:
         job = self._get(turn.job_id)
         if job["status"] == Status.RUNNING:
             self._metrics.recoveries.inc()
-        else:
-            changes = {"status": Status.RUNNING, "started_at": now()}
-            self._enter(turn, Status.RUNNING, changes, Started(**json.loads(job["facts"])))
-
-    def _attempt(self, turn: Turn, limit: TimeLimit) -> None:
+            return
+        changes = {"status": Status.RUNNING, "started_at": now()}
+        started = Started(**json.loads(job["facts"]))
         try:
-            with self._processes.process(turn.job_id) as worker, limit.on(worker):
+            self._enter(turn, Status.RUNNING, changes, started, self._places.crowd)
+        except TooMany:
+            self._places.stand_aside(turn.job_id, job["owner"])
+
+    def _attempt(self, turn: Turn, limit: TimeLimit, owner: str | None) -> None:
+        counted = self._usage.counting(owner)
+        try:
+            with self._processes.process(turn.job_id) as worker, limit.on(worker), counted:
                 self._drive(turn, worker)
         except WorkerDied as death:
             if self._processes.closing:
@@ -199,6 +220,7 @@ class Supervisor:
             changes["counts"] = dumps(counts)
         if told["outcome"] is not None or "result" in told:
             changes |= {"status": Status.SUCCEEDED, "ended_at": now(), "detail": dumps(told["detail"])}
+            changes |= UNMEASURED
             changes |= {"outcome": told["outcome"], "result": dumps(told.get("result"))}
             end = Finished(outcome=told["outcome"], detail=told["detail"], result=told.get("result"))
             new.append(end.to_store())
@@ -221,11 +243,13 @@ class Supervisor:
 
     def _fail(self, turn: Turn, error: JobError) -> None:
         end = {"status": Status.FAILED, "error": error.model_dump_json(), "ended_at": now()}
-        changes = {**end, "content": None}  # asked for again, it is tried again
+        changes = {**end, **UNMEASURED, "content": None}  # asked for again, it is tried again
         self._enter(turn, Status.FAILED, changes, Failed(error=error))
 
-    def _enter(self, turn: Turn, status: Status, changes: Row, event: Event) -> None:
-        self._advance(turn, {"status": sources(status)}, changes, [event.to_store()])
+    def _enter(
+        self, turn: Turn, status: Status, changes: Row, event: Event, crowd: Crowd | None = None
+    ) -> None:
+        self._advance(turn, {"status": sources(status)}, changes, [event.to_store()], crowd=crowd)
 
     def _advance(
         self,
@@ -234,11 +258,14 @@ class Supervisor:
         changes: Row,
         new: Sequence[NewEvent],
         checkpoint: str | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         """Write, then wake the readers: what they are told can no longer be lost."""
         job_id, keep = turn.job_id, KEPT_CHECKPOINTS
         fence = {**expect, "turn": [turn.number]}
-        if not self._store.advance(job_id, fence, changes, new, at=now(), checkpoint=checkpoint, keep=keep):
+        if not self._store.advance(
+            job_id, fence, changes, new, at=now(), checkpoint=checkpoint, keep=keep, crowd=crowd
+        ):
             raise Overtaken
         self._notifier.notify(job_id)
         self._metrics.points.inc(sum(event.kind == "point" for event in new))

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -114,6 +115,15 @@ class JobFiles:
         for path in (self.directory / "checkpoints").glob("*"):
             if path.name.removesuffix(".npz") not in digests:
                 path.unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        size = 0
+        for directory, _, names in os.walk(self.directory):
+            for name in names:
+                with suppress(FileNotFoundError):  # a process that was stopped may still tidy up
+                    size += Path(directory, name).stat().st_size
+        return size
 
     def delete(self) -> None:
         """Remove everything."""

@@ -29,6 +29,11 @@ class NewEvent:
     payload: str | None = None
     values: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def size(self) -> int:
+        """Characters of what is stored."""
+        return len(self.payload or "") + sum(map(len, self.values.values()))
+
 
 class StoredEvent(NamedTuple):
     """An event as clients get it: `text` is its JSON."""
@@ -66,11 +71,27 @@ class KeyTaken(Exception):
 
 
 class TooMany(Exception):
-    """The owner has `most` jobs that have not ended."""
+    """The owner has `most` jobs of the kind that was limited."""
 
     def __init__(self, most: int) -> None:
         super().__init__("too many jobs")
         self.most = most
+
+
+class TooMuchKept(Exception):
+    """The owner's jobs take `kept` bytes of the disk, and with the new one more than `most`."""
+
+    def __init__(self, kept: int, most: int) -> None:
+        super().__init__("jobs take too much of the disk")
+        self.kept = kept
+        self.most = most
+
+
+class Crowd(NamedTuple):
+    """Of one owner's jobs, fewer than `most` may be in one of these states when another joins them."""
+
+    statuses: Sequence[str]
+    most: int
 
 
 class ContentTaken(Exception):
@@ -93,15 +114,20 @@ class JobStore:
         self._read = reader(engine)
 
     def create(
-        self, row: Row, key: tuple[str, str] | None = None, unfinished: Sequence[str] = (), most: int = 0
+        self,
+        row: Row,
+        key: tuple[str, str] | None = None,
+        crowd: Crowd | None = None,
+        most_kept: int | None = None,
     ) -> None:
         """Add a job, and with it `key`, an idempotency key and the digest of the request that brought it.
 
-        A job with an owner is added only while fewer than `most` of the owner's are `unfinished`: in one of
-        these states.
+        A job with an owner is added only if `crowd` lets it in, and if the disk that the owner's jobs take
+        stays within `most_kept` bytes.
 
         Raises:
             TooMany: there are as many; nothing was added.
+            TooMuchKept: they keep as much; nothing was added.
             KeyTaken: the key exists; nothing was added.
             ContentTaken: a job with the row's content exists; nothing was added.
         """
@@ -111,15 +137,17 @@ class JobStore:
                     values = {"key": key[0], "request_digest": key[1], "job_id": row["id"]}
                     connection.execute(sa.insert(idempotency_keys).values(values))
                 if row.get("owner") is not None:
-                    _check_count(connection, row["owner"], unfinished, most)
-                connection.execute(sa.insert(jobs).values(dict(row)))
+                    _let_in(connection, row["owner"], crowd)
+                    _check_kept(connection, row["owner"], row.get("disk_bytes") or 0, most_kept)
+                connection.execute(sa.insert(jobs).values({**row, "stored": len(row["spec"])}))
         except sa.exc.IntegrityError:
-            taken = self._key_taken(key) or self._content_taken(row.get("content"))
+            taken = self.key_taken(key) or self._content_taken(row.get("content"))
             if taken is None:
                 raise
             raise taken from None
 
-    def _key_taken(self, key: tuple[str, str] | None) -> KeyTaken | None:
+    def key_taken(self, key: tuple[str, str] | None) -> KeyTaken | None:
+        """What has taken an idempotency key, given with a digest as for `create`; None if nothing has."""
         if key is None:
             return None
         query = sa.select(idempotency_keys).where(idempotency_keys.c.key == key[0])
@@ -167,11 +195,40 @@ class JobStore:
         with self._read.connect() as connection:
             return {row.status: row.jobs for row in connection.execute(query)}
 
-    def count_of(self, owner: str, statuses: Sequence[str]) -> int:
+    def count_of(self, owner: str | None, statuses: Sequence[str]) -> int:
         """How many of the owner's jobs are in one of these states."""
-        query = sa.select(sa.func.count()).where(jobs.c.owner == owner, jobs.c.status.in_(statuses))
         with self._read.connect() as connection:
-            return int(connection.scalar(query) or 0)
+            return _count(connection, owner, statuses)
+
+    def kept_by(self, owner: str | None) -> int:
+        """Bytes that the owner's jobs take of the disk, or are planned to."""
+        with self._read.connect() as connection:
+            return _kept(connection, owner)
+
+    def next_of(self, owner: str, status: str, limit: int) -> list[str]:
+        """The owner's jobs in this state that are to begin first, at most `limit`."""
+        mine = (jobs.c.owner == owner, jobs.c.status == status)
+        query = sa.select(jobs.c.id).where(*mine).order_by(jobs.c.rank, jobs.c.created_at).limit(limit)
+        with self._read.connect() as connection:
+            return list(connection.scalars(query))
+
+    def owners_with(self, status: str) -> list[str]:
+        """Those who have jobs in this state."""
+        query = sa.select(jobs.c.owner).where(jobs.c.status == status, jobs.c.owner.is_not(None))
+        with self._read.connect() as connection:
+            return list(connection.scalars(query.distinct()))
+
+    def unmeasured(self, statuses: Sequence[str], limit: int) -> list[str]:
+        """At most `limit` jobs in one of these states of which nobody knows what they take of the disk."""
+        query = sa.select(jobs.c.id).where(jobs.c.status.in_(statuses), jobs.c.disk_bytes.is_(None))
+        with self._read.connect() as connection:
+            return list(connection.scalars(query.limit(limit)))
+
+    def measure(self, job_id: str, file_bytes: int) -> None:
+        """Note what the job takes of the disk, if nobody has: its files, and what is stored here."""
+        mine = (jobs.c.id == job_id, jobs.c.disk_bytes.is_(None))
+        with self._write.begin() as connection:
+            connection.execute(sa.update(jobs).where(*mine).values(disk_bytes=jobs.c.stored + file_bytes))
 
     def oldest_with(self, status: str) -> str | None:
         """When the oldest job in this state was made."""
@@ -185,6 +242,12 @@ class JobStore:
         query = sa.select(jobs.c.id).where(jobs.c.status.in_(statuses)).order_by(jobs.c.created_at)
         with self._read.connect() as connection:
             return list(connection.scalars(query))
+
+    def ranks_with_status(self, statuses: Sequence[str]) -> dict[str, int]:
+        """The ranks of the jobs in one of these states, oldest first."""
+        query = sa.select(jobs.c.id, jobs.c.rank).where(jobs.c.status.in_(statuses))
+        with self._read.connect() as connection:
+            return {row.id: row.rank for row in connection.execute(query.order_by(jobs.c.created_at))}
 
     def take_turn(self, job_id: str, statuses: Sequence[str]) -> int | None:
         """The number of a new turn at a job in one of these states, None if it is in none.
@@ -213,18 +276,24 @@ class JobStore:
         at: str,
         checkpoint: str | None = None,
         keep: int = 2,
+        crowd: Crowd | None = None,
     ) -> bool:
         """Change a job and append its events, all or nothing, if its columns have an expected value.
 
         `checkpoint` is the digest of one that goes with the change; all but the newest `keep` are forgotten.
+        A job with an owner is changed only if `crowd` lets it in.
 
         Returns:
             whether they had; if not, nothing was written.
+
+        Raises:
+            TooMany: there are as many; nothing was written.
         """
         new_points = sum(event.kind == "point" for event in new_events)
         counts = {
             "next_seq": jobs.c.next_seq + len(new_events),
             "points": jobs.c.points + new_points,
+            "stored": jobs.c.stored + sum(event.size for event in new_events),
         }
         update = (
             sa.update(jobs)
@@ -233,6 +302,9 @@ class JobStore:
             .returning(jobs.c.next_seq, jobs.c.points, jobs.c.segment)
         )
         with self._write.begin() as connection:
+            if crowd is not None:
+                owner = connection.scalar(sa.select(jobs.c.owner).where(jobs.c.id == job_id))
+                _let_in(connection, owner, crowd)
             after = connection.execute(update).first()
             if after is None:
                 return False
@@ -307,12 +379,36 @@ class JobStore:
         return Series(total, stride, steps, times, [json.loads(row.payload) for row in rows])
 
 
-def _check_count(connection: sa.Connection, owner: str, statuses: Sequence[str], most: int) -> None:
+def _let_in(connection: sa.Connection, owner: str | None, crowd: Crowd | None) -> None:
+    if owner is None or crowd is None:
+        return
+    _hold(connection, owner)
+    if _count(connection, owner, crowd.statuses) >= crowd.most:
+        raise TooMany(crowd.most)
+
+
+def _check_kept(connection: sa.Connection, owner: str, added: float, most: int | None) -> None:
+    if most is None:
+        return
+    _hold(connection, owner)
+    kept = _kept(connection, owner)
+    if kept + added > most:
+        raise TooMuchKept(kept, most)
+
+
+def _hold(connection: sa.Connection, owner: str) -> None:
+    """Until the transaction ends, nobody else counts what this owner has."""
     if connection.dialect.name == "postgresql":  # where others could count at the same time
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(owner))))
-    theirs = (jobs.c.owner == owner, jobs.c.status.in_(statuses))
-    if (connection.scalar(sa.select(sa.func.count()).select_from(jobs).where(*theirs)) or 0) >= most:
-        raise TooMany(most)
+
+
+def _count(connection: sa.Connection, owner: str | None, statuses: Sequence[str]) -> int:
+    query = sa.select(sa.func.count()).where(jobs.c.owner == owner, jobs.c.status.in_(statuses))
+    return int(connection.scalar(query) or 0)
+
+
+def _kept(connection: sa.Connection, owner: str | None) -> int:
+    return int(connection.scalar(sa.select(sa.func.sum(jobs.c.disk_bytes)).where(jobs.c.owner == owner)) or 0)
 
 
 def _append(

@@ -20,6 +20,12 @@ jobs = Table(
     Column("status", Text, nullable=False),
     Column("outcome", Text),
     Column("experiment", Text),
+    # Its place in the queue, should it be queued again: lower ones begin first.
+    Column("rank", Integer, nullable=False, server_default="1000000"),
+    # What it takes of the disk: planned until it has ended, measured afterwards, null in between.
+    Column("disk_bytes", BigInteger),
+    # What of that is in this database: characters of its spec and of what it recorded.
+    Column("stored", BigInteger, nullable=False, server_default="0"),
     Column("spec", Text, nullable=False),
     Column("facts", Text, nullable=False),
     Column("created_at", Text, nullable=False),
@@ -45,7 +51,10 @@ jobs = Table(
     Index("jobs_by_age", "kind", "created_at", "id"),
     Index("jobs_by_owner", "owner", "kind", "created_at", "id"),
     Index("jobs_by_content", "content", unique=True),
+    Index("jobs_by_disk", "owner", "disk_bytes"),
 )
+UNMEASURED = jobs.c.disk_bytes.is_(None)
+Index("jobs_unmeasured", jobs.c.id, sqlite_where=UNMEASURED, postgresql_where=UNMEASURED)
 
 events = Table(
     "events",
@@ -102,6 +111,15 @@ processes = Table(
     Column("left", Boolean, nullable=False),
 )
 
+# For how long processes computed for a key, by days of UTC. It outlives the jobs: they can be deleted.
+usage = Table(
+    "usage",
+    metadata,
+    Column("owner", Text, primary_key=True),  # empty where there were no keys
+    Column("day", Text, primary_key=True),
+    Column("seconds", Float, nullable=False),
+)
+
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 OWNED_BY_A_JOB = (events, quantities, checkpoints, idempotency_keys)
@@ -133,6 +151,14 @@ def processes_are_several(connection: sa.Connection) -> None:
     processes.create(connection)
 
 
+def keys_have_limits(connection: sa.Connection) -> None:
+    """Version 5: what the jobs of a key take is known, and which of them is the next."""
+    for column in (jobs.c.rank, jobs.c.disk_bytes, jobs.c.stored):
+        _add_column(connection, column)
+    _add_indexes(connection, "jobs_by_disk", "jobs_unmeasured")
+    usage.create(connection)
+
+
 def _add_column(connection: sa.Connection, column: Column[Any]) -> None:
     added = CreateColumn(column).compile(dialect=connection.dialect)
     connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {added}"))
@@ -146,7 +172,12 @@ def _add_indexes(connection: sa.Connection, *names: str) -> None:
 
 # They bring older databases from version 1 on to today's tables, one version each; a new database begins with
 # today's. One that has been released is never edited: add one.
-MIGRATIONS: Sequence[Migration] = (runs_become_jobs, jobs_have_owners, processes_are_several)
+MIGRATIONS: Sequence[Migration] = (
+    runs_become_jobs,
+    jobs_have_owners,
+    processes_are_several,
+    keys_have_limits,
+)
 VERSION = 1 + len(MIGRATIONS)
 MIGRATING = 7_236_001  # the lock's number means nothing
 

@@ -336,6 +336,15 @@ def test_a_busy_service_is_asked_again_when_it_says() -> None:
     assert refused.value.detail == "busy"
 
 
+def test_who_has_used_up_a_day_is_told_at_once() -> None:
+    operation = exchange(Request("POST", "/runs"), Patience(tries=3))
+    next(operation)
+    later = {"Retry-After": "3600"}
+    with pytest.raises(ProblemError) as refused:
+        operation.send(httpx.Response(429, headers=later, request=httpx.Request("POST", "http://x")))
+    assert (refused.value.status, refused.value.tries) == (429, 1)
+
+
 def test_the_key_is_sent() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"experiments": [], "said": request.headers.get("authorization")})
@@ -357,6 +366,7 @@ def test_the_same_on_an_event_loop(double: Server) -> None:
             assert (await run.wait()).status == "succeeded"
             assert (await run.series("loss"))["loss"].value.shape == (11,)
             assert run.id in [job.id async for job in client.runs()]
+            assert (await client.usage())["compute_seconds"]["limit"] is None
             np.testing.assert_allclose((await client.kernel(MODEL, X)).ntk, X @ X.T)  # the double's
             with pytest.raises(ProblemError):
                 await run.cancel()

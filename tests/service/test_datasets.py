@@ -250,7 +250,9 @@ def test_limits(tmp_path: Path) -> None:
         check_problem(add(server.client, "a\n" + "1\n" * 1000), 413)
         check_problem(add(server.client, npz(x=np.ones((300, 1))), NPZ), 422)
         assert add(server.client, "a\n" + "1\n" * 200, name="one").status_code == 201
-        check_problem(add(server.client, "a\n" + "1\n" * 200, name="two"), 422)
+        refused = add(server.client, "a\n" + "1\n" * 200, name="two")
+        assert check_problem(refused, 429)["limit"] == {"disk_bytes": 3000}
+        assert server.client.get("/usage").json()["dataset_bytes"]["limit"] == 3000
         assert [path.name[:4] for path in (tmp_path / "data/datasets").iterdir()] == ["one~"]
         backup(tmp_path / "data", tmp_path / "data/ntk.sqlite", tmp_path / "copy")
         restore(tmp_path / "copy", tmp_path / "again", tmp_path / "again/ntk.sqlite")
