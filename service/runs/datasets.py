@@ -14,9 +14,10 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from ntkengine.datasets import BUILT_IN
+from ntkengine.pointers import pointer_to
 from service.access.keys import ANYONE, Principal
 from service.encoding import Message
-from service.errors import Offence, ServiceError, pointer_to, shortened
+from service.errors import Offence, ServiceError, shortened
 from service.runs.clock import now
 from service.runs.dataset_files import keep
 from service.runs.waiting import answer
