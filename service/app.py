@@ -46,6 +46,7 @@ from service.routes import (
     regime,
     responses,
     runs,
+    sweeps,
 )
 from service.routes.access import Access
 from service.routes.documentation import describe_answers
@@ -147,6 +148,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
         kernel_jobs,
         runs,
         regime,
+        sweeps,
         datasets,
         onnx_regime,
         export,

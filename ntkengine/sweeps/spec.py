@@ -6,12 +6,12 @@ import itertools
 import json
 import math
 import reprlib
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+import numpy as np
+from pydantic import BeforeValidator, Field, JsonValue, ValidationError
 
 from ntkengine.dynamics import At, DisplacementRecord, KernelDistanceRecord, LossRecord, RunSpec
 from ntkengine.dynamics.spec import FLOPS_PER_SECOND
@@ -20,11 +20,23 @@ from ntkengine.pointers import POINTER, along, is_within, keys_of, replaced
 from ntkengine.spec import from_jsonable, spec, to_jsonable
 
 MOST_AXES, MOST_VALUES, MOST_COMBINATIONS, MOST_MEMBERS = 8, 1000, 10_000, 1000
+LONGEST = 2000  # characters of a value in JSON: every row has them
 
 ENDS = At(at=(0.0,))  # start and end are recorded always
 NEEDED = (LossRecord(), KernelDistanceRecord(), DisplacementRecord())  # what a row is made of
 
+
+def as_json(value: Any) -> Any:
+    """Specs and numpy's numbers, as JSON has them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [as_json(inner) for inner in value]
+    return to_jsonable(value) if is_dataclass(value) else value
+
+
 Pointer = Annotated[str, Field(pattern=POINTER, examples=["/training/learning_rate"])]
+Value = Annotated[JsonValue, BeforeValidator(as_json)]
 
 
 @spec
@@ -33,8 +45,8 @@ class SweepAxis:
 
     field: Pointer
     """The field's JSON pointer (RFC 6901) in the run: `/training/learning_rate`, `/model/layers/0/width`."""
-    values: Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_VALUES)]
-    """Its values, in JSON."""
+    values: Annotated[tuple[Value, ...], Field(min_length=1, max_length=MOST_VALUES)]
+    """Its values."""
     also: tuple[Pointer, ...] = ()
     """Further fields that take the same value, such as the widths of the other hidden layers."""
 
@@ -84,9 +96,8 @@ class SweepSpec:
         return [Combination(*numbered) for numbered in enumerate(together)]
 
     def values(self, combination: Combination) -> list[Any]:
-        """The values of a combination, an axis each, as JSON has them."""
-        chosen = zip(self.axes, combination.places, strict=True)
-        return [to_jsonable(axis.values[place]) for axis, place in chosen]
+        """The values of a combination, an axis each."""
+        return [axis.values[place] for axis, place in zip(self.axes, combination.places, strict=True)]
 
     def runs(self) -> Iterator[tuple[Combination, RunSpec]]:
         """The run of each combination, as it is trained.
@@ -150,8 +161,8 @@ class SweepSpec:
         self._check_axes()
         for combination, run in self.runs():
             try:
-                check_run(run)
                 check_members(run)
+                check_run(run)
             except EngineError as error:
                 if (at_fault := self._fault_of_run(error, check_run)) is not None:
                     raise at_fault from None
@@ -162,6 +173,7 @@ class SweepSpec:
         if error.pointer is None or any(axis.holds(error.pointer) for axis in self.axes):
             return None
         try:
+            check_members(self.run)
             check_run(measured(self.run))
         except EngineError as same:
             if same.pointer == error.pointer:
@@ -193,15 +205,24 @@ class SweepSpec:
         self._check_values()
 
     def _check_values(self) -> None:
+        texts = [[json.dumps(value, sort_keys=True) for value in axis.values] for axis in self.axes]
+        for number, column in enumerate(texts):
+            if too_long := [place for place, text in enumerate(column) if len(text) > LONGEST]:
+                raise SpecError(
+                    f"a value has {len(column[too_long[0]]):,} characters; all rows have their values, of at "
+                    f"most {LONGEST:,} characters each",
+                    pointer=f"/axes/{number}/values/{too_long[0]}",
+                    hint="vary smaller fields; of data, the name of a data set or its limit",
+                )
         if self.combine == "zip":
-            columns = [self.values(combination) for combination in self.combinations()]
-            if (place := repeated(columns)) is not None:
-                raise SpecError(f"combination {place} is there twice", pointer="/axes", hint="leave one out")
-            return
-        for number, axis in enumerate(self.axes):
-            if (place := repeated([to_jsonable(value) for value in axis.values])) is not None:
-                pointer = f"/axes/{number}/values/{place}"
-                raise SpecError("a value is listed twice", pointer=pointer, hint="name each value once")
+            texts = [["\n".join(each) for each in zip(*texts, strict=True)]]
+        for number, column in enumerate(texts):
+            if again := [place for place, text in enumerate(column) if text in column[:place]]:
+                raise SpecError(
+                    "these values are listed twice",
+                    pointer=f"/axes/{number}/values/{again[0]}",
+                    hint="name each once",
+                )
 
     def costs(self) -> list[float]:
         """Flops of each combination. Torch-free."""
@@ -238,17 +259,6 @@ def check_members(run: RunSpec) -> None:
             pointer="/seeds" if run.seeds is not None else "/weights",
             hint="use fewer seeds",
         )
-
-
-def repeated(values: list[Any]) -> int | None:
-    """The place of the first value that was there before, if there is one."""
-    texts = [json.dumps(value, sort_keys=True) for value in values]
-    counts = Counter[str]()
-    for place, text in enumerate(texts):
-        if counts[text]:
-            return place
-        counts[text] += 1
-    return None
 
 
 __all__ = ["Combination", "SweepAxis", "SweepSpec"]

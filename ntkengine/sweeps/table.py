@@ -99,8 +99,9 @@ def exponents(spec: SweepSpec, rows: Sequence[Row], numbers: Sequence[Numbers]) 
 
 def is_quantity(axis: SweepAxis) -> bool:
     """Whether powers of the axis' values make sense."""
-    numeric = all(isinstance(each, int | float) and not isinstance(each, bool) for each in axis.values)
-    return numeric and axis.field not in LABELS and all(each > 0 for each in axis.values)
+    return axis.field not in LABELS and all(
+        isinstance(each, int | float) and not isinstance(each, bool) and each > 0 for each in axis.values
+    )
 
 
 def groups(spec: SweepSpec, number: int) -> Iterator[tuple[Row, list[int]]]:

@@ -119,11 +119,14 @@ class DataSets:
     def put_references(self, value: Any, *keys: str) -> Any:
         """A decoded request in which each name of a data set says which one of that name is meant.
 
-        Data sets stand in fields of objects, not in lists: those hold numbers and layers.
+        Data sets stand in fields of objects, or among the values of a sweep's axis; lists without objects
+        hold numbers, and are not read.
 
         Raises:
             ServiceError: there is no such data set; with the pointer.
         """
+        if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+            return [self.put_references(each, *keys, str(index)) for index, each in enumerate(value)]
         if not isinstance(value, dict):
             return value
         if (

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from ntkengine import Data, Dense, GradientDescent, GradientFlow, Model, Quadratic, RunSpec, Stop, Tanh, train
 from ntkengine.analysis import fit_exponent
@@ -36,7 +37,9 @@ def network(width: int = 8, **more: Any) -> Model:
 
 
 def base(**more: Any) -> RunSpec:
-    return RunSpec(**{"model": network(), "data": DATA, "training": DESCENT, "record": TWIN, **more})
+    return RunSpec(
+        **{"model": network(), "data": DATA, "training": DESCENT, "record": (LossRecord(),), **more}
+    )
 
 
 def axis(field: str, *values: Any, also: tuple[str, ...] = ()) -> SweepAxis:
@@ -74,10 +77,11 @@ def trained_alone(width: int, rate: float, seed: int) -> dict[str, float]:
 
 
 def test_rows_are_runs_trained_one_by_one() -> None:
-    found = table(swept(axis(WIDTH, 4, 16), axis(RATE, 0.02, 0.1), run=base(seeds=(0, 1, 2))))
+    found = table(swept(axis(WIDTH, 4, 16), axis(RATE, 0.02, 0.1), run=base(seeds=(0, 1, 2), record=TWIN)))
     assert [row["values"] for row in found["rows"]] == [[4, 0.02], [4, 0.1], [16, 0.02], [16, 0.1]]
     for row in found["rows"]:
-        alone = [trained_alone(*row["values"], seed) for seed in (0, 1, 2)]
+        width, rate = row["values"]
+        alone = [trained_alone(width, rate, seed) for seed in (0, 1, 2)]
         for name in alone[0]:
             values = [each[name] for each in alone]
             assert_close(np.array(row[name]["median"]), np.array(np.median(values)), rtol=1e-9)
@@ -98,7 +102,7 @@ def test_one_seed_has_numbers_and_no_intervals() -> None:
 
 
 def test_without_twin_and_test_targets_there_are_no_such_numbers() -> None:
-    run = base(data=replace(DATA, y_test=None), record=(LossRecord(),))
+    run = base(data=replace(DATA, y_test=None))
     (row,) = table(swept(axis("/seed", 0), run=run))["rows"]
     assert row["loss_test"] is None
     assert row["linearization_error"] is None
@@ -148,7 +152,7 @@ def test_outcomes() -> None:
 def test_numbers_are_of_the_members_that_did_not_diverge() -> None:
     """Where the learning rate is near the limit, which depends on the seed."""
     model = Model(layers=(Dense(width=8, b_std=1.0), Quadratic(), Dense(width=1)))
-    run = base(model=model, record=(LossRecord(),), seeds=tuple(range(8)))
+    run = base(model=model, seeds=tuple(range(8)))
     rows = table(swept(axis(RATE, 0.05, 0.2, 0.3, 0.4, 0.5), run=run))["rows"]
     some = [row for row in rows if 0 < row["diverged"] < 7]
     assert some
@@ -157,7 +161,7 @@ def test_numbers_are_of_the_members_that_did_not_diverge() -> None:
 
 def test_a_combination_out_of_range_is_a_row_that_says_so() -> None:
     layers = (Dense(width=2), Quadratic(), Dense(width=2), Quadratic(), Dense(width=1))
-    run = base(model=Model(layers=layers), record=(LossRecord(),))
+    run = base(model=Model(layers=layers))
     scale = axis("/model/layers/0/W_std", 1.0, 1e30, also=("/model/layers/2/W_std", "/model/layers/4/W_std"))
     rows = table(swept(scale, run=run))["rows"]
     assert rows[0]["error"] is None
@@ -171,7 +175,7 @@ def test_exponents_are_those_of_the_rows(seeds: tuple[int, ...]) -> None:
     """The kernel of the quadratic network changes as 1/N under ntk, its weights as N^-1/2."""
     model = Model(layers=(Dense(width=8, b_std=1.0), Quadratic(), Dense(width=1)))
     flow = GradientFlow(t_end=20.0, rtol=1e-6, stop=Stop(loss_below=1e-4))
-    run = base(model=model, training=flow, seeds=seeds, record=(LossRecord(),))
+    run = base(model=model, training=flow, seeds=seeds)
     found = table(swept(axis(WIDTH, 64, 256, 1024), axis("/training/t_end", 10.0, 20.0), run=run))
     fitted = {(each["of"], each["at"]["/training/t_end"]): each for each in found["exponents"]}
     assert len(fitted) == len(found["exponents"]) == 4
@@ -198,7 +202,7 @@ def resumed(spec: SweepSpec, step: Step) -> list[Step]:
 @pytest.mark.parametrize("training", [DESCENT, GradientFlow(t_end=3.0)], ids=["descent", "flow"])
 def test_from_any_checkpoint_it_comes_to_the_same_table(training: Any) -> None:
     rate = axis(RATE, 0.02, 500.0) if training is DESCENT else axis("/training/t_end", 1.0, 2.0)
-    spec = swept(axis(WIDTH, 2, 4, 8), rate, run=base(training=training, seeds=(0, 1)))
+    spec = swept(axis(WIDTH, 2, 4, 8), rate, run=base(training=training, seeds=(0, 1), record=TWIN))
     steps = list(sweep(spec, segment_seconds=0.0))
     shares = [step.progress for step in steps]
     assert shares == sorted(shares)
@@ -247,9 +251,10 @@ TWICE = {"kind": "gradient_descent", "learning_rate": 0.1, "steps": 9}
         ([axis(RATE, 0.1), axis("/training", TWICE)], {}, "/axes/1/field", "undo"),
         ([axis(WIDTH, 4, also=(WIDTH,))], {}, "/axes/0/field", "undo"),
         ([axis(WIDTH, 4, 8), axis(RATE, 0.1)], {"combine": "zip"}, "/axes", "zipped"),
-        ([axis(WIDTH, 4, 4)], {"combine": "zip"}, "/axes", "twice"),
+        ([axis(WIDTH, 4, 4)], {"combine": "zip"}, "/axes/0/values/1", "twice"),
+        ([axis("/training/learning_rates", {"layers.0" * 300: 1.0})], {}, "/axes/0/values/0", "characters"),
         ([axis(WIDTH, *range(1, 1001)), axis("/seed", *range(11))], {}, "/axes", "11,000 combinations"),
-        ([axis("/seeds", list(range(1001)))], {}, "/axes/0/values/0", "1,001 members"),
+        ([axis(WIDTH, 4)], {"run": base(seeds=tuple(range(1001)))}, "/run/seeds", "1,001 members"),
         ([axis("/training/learning_rates", {"layers.9": 1.0})], {}, "/axes/0/values/0", "layers.9"),
     ],
 )
@@ -272,6 +277,10 @@ def test_specs_are_values_too() -> None:
     assert [type(run.training) for _, run in spec.runs()] == [Adam, GradientDescent]
     assert spec.values(spec.combinations()[0])[0]["kind"] == "adam"
     assert to_jsonable(spec)["axes"][0]["values"][0]["kind"] == "adam"
+    rates = SweepAxis(field=RATE, values=tuple(np.geomspace(0.1, 1.0, 3)))
+    assert [type(value) for value in rates.values] == [float] * 3
+    with pytest.raises(ValidationError):
+        axis(RATE, object())
 
 
 def test_pointers() -> None:
