@@ -43,13 +43,14 @@ RUN: Any = {
     "training": {"kind": "gradient_descent", "learning_rate": 0.02, "steps": 300},
     "seeds": [0, 1, 2, 3, 4],
 }  # fmt: skip
+MEAN_FIELD = {"kind": "mean_field", "lr_scale": "width"}
 EXAMPLES: Any = {
     "widths": {
-        "summary": "How the change of the kernel falls with the width, in two parameterizations",
+        "summary": "How the change of the kernel depends on the width, in two parameterizations",
         "value": {
             "run": RUN,
             "axes": [
-                {"field": "/model/parameterization", "values": [{"kind": "ntk"}, {"kind": "standard"}]},
+                {"field": "/model/parameterization", "values": [{"kind": "ntk"}, MEAN_FIELD]},
                 {"field": "/model/layers/0/width", "values": [32, 128, 512]},
             ],
         },

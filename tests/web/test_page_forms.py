@@ -392,13 +392,41 @@ def test_a_regime_report_is_asked_for_by_clicking(page: Page, service: str) -> N
         expect(page.locator(".reasons")).to_contain_text(reason)
 
 
+def test_a_sweep_is_asked_for_by_clicking_and_its_table_grows(page: Page, service: str) -> None:
+    run = {name: SMALL[name] for name in ("model", "data", "training")} | {"seeds": [0, 1]}
+    width = "/model/layers/0/width"
+    opened(page, "sweeps", {"run": run, "axes": [{"field": width, "values": [4, 0]}]})
+    expect(page.locator(".sweep-axes .complaints")).to_contain_text([f"combination 1 ({width} = 0)"])
+    field(page, "/axes/0/values").fill("4, 8, 16")
+    page.get_by_role("button", name="Add an axis").click()
+    field(page, "/axes/1/field").fill("/model/parameterization")
+    field(page, "/axes/1/values").fill('{"kind": "ntk"}, {"kind": "standard"}')
+    expect(page.locator(".cost")).to_contain_text("Combinations6")
+    page.get_by_role("button", name="Start the sweep").click()
+    page.wait_for_url("**/#/sweeps/*")
+    expect(page.locator(".status .badge")).to_have_text("succeeded", timeout=60_000)
+    table_of = httpx.get(f"{service}/sweeps/{page.url.rpartition('/')[2]}").json()["result"]
+    cells = page.locator(".sweep-table tbody tr").all_inner_texts()
+    assert [cell.split()[:2] for cell in cells[:2]] == [["4", "ntk"], ["4", "standard"]]
+    assert len(cells) == 6
+    known = [row["kernel_change"]["median"] for row in table_of["rows"][::2]]
+    changes = table(page, "Change of the kernel")
+    assert_close(changes["parameterization ntk"], known, rtol=0)
+    fits_of_it = [each["slope"] for each in table_of["exponents"] if each["of"] == "kernel_change"]
+    note = page.locator("figure", has_text="Change of the kernel").locator(".note")
+    for slope in fits_of_it:
+        expect(note).to_contain_text(f"Power {slope:.2f} (")
+    assert len(fits_of_it) == 2
+    fits(page, "sweep")
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_forms_fit_and_have_no_barriers(
     visit: Visit, service: str, sweep: list[str], size: tuple[int, int]
 ) -> None:
     views = {
         "compose": ".cost dd", f"kernels?spec={quote(json.dumps(QUADRATIC))}": ".kernel-result canvas",
-        "regime": ".cost dd", f"compare?ids={','.join(sweep)}": ".sweeps canvas",
+        "regime": ".cost dd", "sweeps": ".cost dd", f"compare?ids={','.join(sweep)}": ".sweeps canvas",
         f"influence?spec={quote(json.dumps(INFLUENCE))}": ".influence canvas",
     }  # fmt: skip
     with visit(service, size) as (page, _):
