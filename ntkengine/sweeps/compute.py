@@ -20,8 +20,7 @@ RUN, NEWEST, DONE = "run/", "newest/", "done/"  # what arrays of a checkpoint ar
 
 @dataclass(frozen=True)
 class Step:
-    """A stretch of the work: what is done, the rows that are new, what to go on from, and at the end the
-    table."""
+    """A stretch of the work: the share that is done, what to go on from, and at the end the table."""
 
     progress: float
     done: int

@@ -7,11 +7,11 @@ import json
 import math
 import reprlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, is_dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import BeforeValidator, Field, JsonValue, ValidationError
+from pydantic_core import to_jsonable_python
 
 from ntkengine.dynamics import At, DisplacementRecord, KernelDistanceRecord, LossRecord, RunSpec
 from ntkengine.dynamics.spec import FLOPS_PER_SECOND
@@ -20,6 +20,7 @@ from ntkengine.pointers import POINTER, along, is_within, keys_of, replaced
 from ntkengine.spec import from_jsonable, spec, to_jsonable
 
 MOST_AXES, MOST_VALUES, MOST_COMBINATIONS, MOST_MEMBERS = 8, 1000, 10_000, 1000
+MOST_FIELDS = 64  # that take the same value
 LONGEST = 2000  # characters of a value in JSON: every row has them
 
 ENDS = At(at=(0.0,))  # start and end are recorded always
@@ -28,15 +29,21 @@ NEEDED = (LossRecord(), KernelDistanceRecord(), DisplacementRecord())  # what a 
 
 def as_json(value: Any) -> Any:
     """Specs and numpy's numbers, as JSON has them."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [as_json(inner) for inner in value]
-    return to_jsonable(value) if is_dataclass(value) else value
+    return to_jsonable_python(value, fallback=listed)
+
+
+def listed(value: Any) -> Any:
+    """The numbers of what has them."""
+    if not hasattr(value, "tolist"):
+        raise ValueError(f"{type(value).__name__} has no JSON form")
+    return value.tolist()
 
 
 Pointer = Annotated[str, Field(pattern=POINTER, examples=["/training/learning_rate"])]
-Value = Annotated[JsonValue, BeforeValidator(as_json)]
+if TYPE_CHECKING:
+    Value = Any  # specs are taken, too
+else:
+    Value = Annotated[JsonValue, BeforeValidator(as_json)]
 
 
 @spec
@@ -47,7 +54,7 @@ class SweepAxis:
     """The field's JSON pointer (RFC 6901) in the run: `/training/learning_rate`, `/model/layers/0/width`."""
     values: Annotated[tuple[Value, ...], Field(min_length=1, max_length=MOST_VALUES)]
     """Its values."""
-    also: tuple[Pointer, ...] = ()
+    also: Annotated[tuple[Pointer, ...], Field(max_length=MOST_FIELDS)] = ()
     """Further fields that take the same value, such as the widths of the other hidden layers."""
 
     @property
@@ -128,7 +135,7 @@ class SweepSpec:
             run: RunSpec = from_jsonable(RunSpec, tree)
         except ValidationError as error:
             first = error.errors()[0]
-            missing = first["type"].startswith(("missing", "unexpected", "extra"))
+            missing = first["type"].startswith("missing")
             wrong = SpecError(first["msg"], pointer=along(tree, first["loc"], ends_in_a_key=missing))
             raise self.blamed(wrong, combination) from None
         return run

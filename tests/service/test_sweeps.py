@@ -169,6 +169,14 @@ def test_over_a_limit_with_the_estimate(engine: Server, pointer: str, value: Any
     assert problem["estimate"][what] > problem["limit"][what]
 
 
+def test_values_that_are_nested_too_deeply_are_refused(engine: Server) -> None:
+    deep = "[" * 700 + "1" + "]" * 700
+    body = json.dumps(changed(BODY, "/axes/0/values", ["deep"])).replace('"deep"', deep)
+    headers = {"Content-Type": "application/json"}
+    problem = check_problem(engine.client.post("/sweeps", content=body, headers=headers), 422)
+    assert problem["errors"][0]["pointer"].startswith("/axes/0/values/0")
+
+
 def test_data_sets_are_values_and_those_unknown_are_refused(engine: Server) -> None:
     digits = {"kind": "dataset", "name": "digits", "limit": 4}
     run = {**BASE, "data": {"x": digits, "y": digits}, "seeds": [0]}
