@@ -46,6 +46,7 @@ from service.routes import (
     regime,
     responses,
     runs,
+    sweeps,
     usage,
 )
 from service.routes.access import Access
@@ -153,6 +154,7 @@ def create_app(settings: Settings | None = None, work: Work | None = None) -> Fa
         kernel_jobs,
         runs,
         regime,
+        sweeps,
         datasets,
         onnx_regime,
         export,

@@ -22,6 +22,7 @@ from service.commands import (
     predict,
     regime,
     run,
+    sweep,
     verify,
     watch,
     worker,
@@ -42,6 +43,7 @@ for commands in (kernel, predict, run, watch, experiments, datasets, export):
 verify.add_to(app)
 figures.add_to(app)
 regime.add_to(app)
+sweep.add_to(app)
 operations.add_to(app)
 worker.add_to(app)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import ErrorDetails
 
 from ntkengine.errors import EngineError
+from ntkengine.pointers import along
 
 
 class Kind(NamedTuple):
@@ -210,7 +211,7 @@ def _offence(error: ErrorDetails | Mapping[str, Any], body: Any) -> Offence:
     part, *path = error["loc"]
     context = {name: value for name, value in error.get("ctx", {}).items() if name != "error"}
     return Offence(
-        pointer=_pointer(path, body, error["type"])
+        pointer=along(body, path, ends_in_a_key=error["type"] in LAST_IS_A_KEY)
         if part == "body"
         else ".".join(map(str, error["loc"][1:])),
         detail=error["msg"],
@@ -218,25 +219,6 @@ def _offence(error: ErrorDetails | Mapping[str, Any], body: Any) -> Offence:
         got=None if error["type"] in LAST_IS_A_KEY - {"extra_forbidden"} else shortened(error.get("input")),
         hint=HINTS.get(error["type"], SEE_DOCS),
     )
-
-
-def _pointer(path: Sequence[Any], body: Any, kind: str) -> str:
-    """The location as a pointer into the body: names of union members, which are not in it, drop out."""
-    pointer, here = "", body
-    for position, key in enumerate(path):
-        is_last = position == len(path) - 1
-        try:
-            here = here[key]
-        except (KeyError, IndexError, TypeError):
-            if not (is_last and kind in LAST_IS_A_KEY):
-                continue
-        pointer += pointer_to(key)
-    return pointer
-
-
-def pointer_to(*keys: Any) -> str:
-    """The JSON pointer (RFC 6901) along these keys."""
-    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
 def shortened(value: Any) -> str:

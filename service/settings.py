@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     """Most data points of a job."""
     max_job_flops: Annotated[float, Field(gt=0)] = 7e14
     """Most floating-point operations of a job: about two hours on small machines."""
+    max_combinations: Count = 1_000
+    """Most combinations of a sweep."""
     max_bytes: Count = 10 * 2**30
     """Most memory that one kernel or run may plan to use."""
     job_bytes: Count | None = None

@@ -12,6 +12,7 @@ LIGHT = [
     "ntkengine.experiments",
     "ntkengine.kernels",
     "ntkengine.predict",
+    "ntkengine.sweeps",
     "service.app",
     "service.client",
     "service.cli",

@@ -16,7 +16,7 @@ from ntkengine.dynamics.mean_field import MeanFieldFlow
 from ntkengine.dynamics.members import Members
 from ntkengine.dynamics.objective import Objective, Problem
 from ntkengine.dynamics.records import Record, Value
-from ntkengine.dynamics.segments import Checkpoint, Outcome, Point, Segment
+from ntkengine.dynamics.segments import Checkpoint, Outcome, Point, Segment, joint
 from ntkengine.dynamics.snapshot import Moment, Snapshot, Stack, State
 from ntkengine.dynamics.spec import RunSpec
 from ntkengine.dynamics.taylor import taylor
@@ -213,13 +213,6 @@ def problem(spec: RunSpec) -> Problem:
         x_test=None if data.x_test is None else torch.from_numpy(load(data.x_test, "x")),
         y_test=None if data.y_test is None else torch.from_numpy(load(data.y_test, "y")),
     )
-
-
-def joint(outcomes: Sequence[Outcome]) -> Outcome:
-    """How a run ended: diverged if any member did, converged if all did."""
-    if Outcome.DIVERGED in outcomes:
-        return Outcome.DIVERGED
-    return Outcome.CONVERGED if set(outcomes) == {Outcome.CONVERGED} else Outcome.STOPPED
 
 
 def moments(spec: RunSpec) -> list[tuple[float, list[Record]]]:

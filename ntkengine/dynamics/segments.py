@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -40,3 +41,10 @@ class Segment:
     progress: float
     outcome: Outcome | None = None  # set on the last segment
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+def joint(outcomes: Sequence[Outcome]) -> Outcome:
+    """How a run ended: diverged if any member did, converged if all did."""
+    if Outcome.DIVERGED in outcomes:
+        return Outcome.DIVERGED
+    return Outcome.CONVERGED if set(outcomes) == {Outcome.CONVERGED} else Outcome.STOPPED

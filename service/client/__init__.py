@@ -1,6 +1,6 @@
 """The Python client: httpx and numpy, no torch."""
 
-from service.client.aio import AsyncClient, AsyncHandle, AsyncKernelJob, AsyncRun
+from service.client.aio import AsyncClient, AsyncHandle, AsyncKernelJob, AsyncRun, AsyncSweep
 from service.client.operations import Patience
 from service.client.problems import ConnectionLost, Offence, ProblemError
 from service.client.results import (
@@ -13,13 +13,14 @@ from service.client.results import (
     Prediction,
     Series,
 )
-from service.client.sync import Client, Handle, KernelJob, Run
+from service.client.sync import Client, Handle, KernelJob, Run, Sweep
 
 __all__ = [
     "AsyncClient",
     "AsyncHandle",
     "AsyncKernelJob",
     "AsyncRun",
+    "AsyncSweep",
     "Client",
     "ConnectionLost",
     "DatasetInfo",
@@ -36,4 +37,5 @@ __all__ = [
     "ProblemError",
     "Run",
     "Series",
+    "Sweep",
 ]

@@ -85,6 +85,12 @@ class AsyncClient:
         """A regime report as a job; `view()["result"]` has it in the end."""
         return AsyncHandle(self, f"/regime/{(await self.perform(self._ask.submit_regime(spec))).id}")
 
+    async def sweep(self, spec: Any) -> AsyncSweep:
+        """A sweep as a job: a run with every combination of some of its fields' values; `spec` as in
+        `POST /sweeps`.
+        """
+        return AsyncSweep(self, f"/sweeps/{(await self.perform(self._ask.submit_sweep(spec))).id}")
+
     async def run(self, spec: Any, overrides: Mapping[str, Any] | None = None) -> AsyncRun:
         """Start a training run: of a RunSpec, a dict in its JSON form, or an experiment's name, with a merge
         patch of its spec.
@@ -240,6 +246,19 @@ class AsyncRun(AsyncHandle):
 
     async def export(self, form: str = "npz") -> bytes:
         """The run as a file: npz, csv or json."""
+        return await self._client.perform(self._ask.export(self.path, form))
+
+
+class AsyncSweep(AsyncHandle):
+    """A sweep."""
+
+    async def table(self) -> Mapping[str, Any]:
+        """Its `axes`, the `rows` that are done and, once all are, the `exponents`."""
+        found: Mapping[str, Any] = (await self.view())["result"]
+        return found
+
+    async def export(self, form: str = "csv") -> bytes:
+        """The table as a file: csv or json."""
         return await self._client.perform(self._ask.export(self.path, form))
 
 

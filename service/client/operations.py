@@ -116,6 +116,7 @@ def arrays_of(answer: httpx.Response) -> tuple[dict[str, Array], JSONObject]:
 
 KERNEL_PLACES = (("x1", "x2"), "of.weights")
 RUN_PLACES = (("data.x", "data.y", "data.x_test", "data.y_test"), "weights")
+SWEEP_PLACES = (tuple(f"run.{place}" for place in RUN_PLACES[0]), f"run.{RUN_PLACES[1]}")
 PREDICT_PLACES = (("data.x", "data.y", "data.x_test", "data.y_test"), "of.weights")
 INFLUENCE_PLACES = (("data.x", "data.y", "x_new", "y_new", "points"), "weights")
 
@@ -180,6 +181,11 @@ class Operations:
         path = "/regime/onnx" if "onnx" in body else "/regime"
         return (yield from self.job(post(path, body, files, **_new_key())))
 
+    def submit_sweep(self, spec: Any) -> Operation[Job]:
+        """A sweep."""
+        body, files = encode(spec, *SWEEP_PLACES)
+        return (yield from self.job(post("/sweeps", body, files, **_new_key())))
+
     def status(self, path: str) -> Operation[Job]:
         """A job as it stands; of a run, without what it recorded."""
         return (yield from self.job(Request("GET", path, params={"fields": ""})))
@@ -201,7 +207,7 @@ class Operations:
         return array_of((yield from exchange(Request("GET", reference["href"]), self.patience)))
 
     def export(self, path: str, form: str) -> Operation[bytes]:
-        """A run as a file."""
+        """A run or a sweep as a file."""
         answer = yield from exchange(Request("GET", f"{path}/export", params={"format": form}), self.patience)
         return answer.content
 

@@ -96,6 +96,12 @@ class Client:
         """A regime report as a job; `view()["result"]` has it in the end."""
         return Handle(self, f"/regime/{self.perform(self._ask.submit_regime(spec)).id}")
 
+    def sweep(self, spec: Any) -> Sweep:
+        """A sweep as a job: a run with every combination of some of its fields' values; `spec` as in
+        `POST /sweeps`.
+        """
+        return Sweep(self, f"/sweeps/{self.perform(self._ask.submit_sweep(spec)).id}")
+
     def run(self, spec: Any, overrides: Mapping[str, Any] | None = None) -> Run:
         """Start a training run: of a RunSpec, a dict in its JSON form, or an experiment's name, with a merge
         patch of its spec.
@@ -256,6 +262,19 @@ class Run(Handle):
 
     def export(self, form: str = "npz") -> bytes:
         """The run as a file: npz, csv or json."""
+        return self._client.perform(self._ask.export(self.path, form))
+
+
+class Sweep(Handle):
+    """A sweep."""
+
+    def table(self) -> Mapping[str, Any]:
+        """Its `axes`, the `rows` that are done and, once all are, the `exponents`."""
+        found: Mapping[str, Any] = self.view()["result"]
+        return found
+
+    def export(self, form: str = "csv") -> bytes:
+        """The table as a file: csv or json."""
         return self._client.perform(self._ask.export(self.path, form))
 
 

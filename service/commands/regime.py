@@ -19,14 +19,14 @@ from service.commands.common import (
     service_at,
     spec_of,
 )
-from service.commands.terminal import err, give_up
+from service.commands.jobs import shown, states
+from service.commands.terminal import give_up
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from service.client import Client
 
-POLL_SECONDS = 0.5
 COLOURS = {"lazy": "green", "rich": "magenta", "between": "yellow", "undetermined": "red"}
 COLUMNS: dict[str, Any] = {
     "verdict": lambda row: row["verdict"],
@@ -84,27 +84,6 @@ def _there(client: Client, body: Any) -> Any:
         if view["status"] == "succeeded":
             return view["result"]
     raise give_up(f"The report was not made: {view['meaning']} {(view['error'] or {}).get('detail', '')}")
-
-
-def states(job: Any) -> Iterator[Mapping[str, Any]]:
-    """How the job stands, until it has ended."""
-    import time
-
-    while (view := job.view())["status"] in {"queued", "running"}:
-        yield view
-        time.sleep(POLL_SECONDS)
-    yield view
-
-
-def shown(steps: Iterator[tuple[float, Any]]) -> Iterator[Any]:
-    """The steps, while a bar on a terminal shows how far they are."""
-    from rich.progress import Progress
-
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("Training networks", total=1.0)
-        for fraction, step in steps:
-            bar.update(task, completed=fraction)
-            yield step
 
 
 def readable(report: Any) -> Iterator[RenderableType]:

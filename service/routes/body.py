@@ -81,9 +81,12 @@ def _reader(request: Request, files: Files) -> Callable[[bytes], Any]:
 
 def _prepared(datasets: DataSets, read: Callable[[bytes], Any], body: bytes) -> Any:
     decoded = read(body)
-    if b"base64" in body or b"\\u" in body:  # in JSON a letter may be written by its number
-        check_encoded(decoded)
-    return datasets.put_references(decoded)
+    try:
+        if b"base64" in body or b"\\u" in body:  # in JSON a letter may be written by its number
+            check_encoded(decoded)
+        return datasets.put_references(decoded)
+    except RecursionError:
+        raise ServiceError("malformed", "The JSON is nested too deeply.") from None
 
 
 def limited(request: Request, limit: int) -> Request:

@@ -20,7 +20,8 @@ from python_multipart.multipart import parse_options_header
 from safetensors import SafetensorError, deserialize
 
 from ntkengine.data import BAD_HEADER, read_npy
-from service.errors import Offence, ServiceError, pointer_to, shortened
+from ntkengine.pointers import pointer_to
+from service.errors import Offence, ServiceError, shortened
 from service.routes.strict_json import decode
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 
 from ntkengine.datasets import BUILT_IN
+from ntkengine.pointers import pointer_to
 from service.access.keys import ANYONE, Principal
 from service.access.quotas import no_room
 from service.encoding import Message
-from service.errors import Offence, ServiceError, pointer_to, shortened
+from service.errors import Offence, ServiceError, shortened
 from service.runs.clock import now
 from service.runs.dataset_files import keep
 from service.runs.waiting import Waiting
@@ -116,11 +117,14 @@ class DataSets:
     def put_references(self, value: Any, *keys: str) -> Any:
         """A decoded request in which each name of a data set says which one of that name is meant.
 
-        Data sets stand in fields of objects, not in lists: those hold numbers and layers.
+        Data sets stand in fields of objects, or among the values of a sweep's axis; lists without objects
+        hold numbers, and are not read.
 
         Raises:
             ServiceError: there is no such data set; with the pointer.
         """
+        if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+            return [self.put_references(each, *keys, str(index)) for index, each in enumerate(value)]
         if not isinstance(value, dict):
             return value
         if (

@@ -47,7 +47,7 @@ class Started(Event):
 
 
 class Point(Event):
-    """What was recorded at one moment of training.
+    """What was recorded at one moment of training, or a row of a sweep's table, as `row`.
 
     Each quantity has a key of its own, `loss`, `outputs`, `kernel`, ...: a number, nested lists, an object
     of these where it has parts, or for a large array a reference `{kind: array, digest, shape, dtype, href}`.
@@ -63,8 +63,8 @@ class Point(Event):
     )
 
     kind: Literal["point"] = "point"
-    step: int | None = Field(description="Steps made; null for gradient flow.", examples=[50])
-    time: float = Field(description="Training time.", examples=[0.05])
+    step: int | None = Field(description="Steps made, null for a flow; the number of a row.", examples=[50])
+    time: float = Field(description="Training time; the number of a row.", examples=[0.05])
 
 
 class Progress(Event):

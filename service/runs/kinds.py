@@ -10,8 +10,8 @@ from typing import Any
 from ntkengine.dynamics import RunSpec
 from ntkengine.model import Model
 from service.compute.worker import Stream
-from service.runs import child, kernel_child, kernel_plan, regime_child, regimes
-from service.runs.limits import check_model, check_run
+from service.runs import child, kernel_child, kernel_plan, regime_child, regimes, sweep_child, sweeps
+from service.runs.limits import check_whole_run
 from service.settings import Settings
 
 MOST_IN_WORDS = 7  # layers
@@ -48,12 +48,6 @@ class JobKind:
     """What it is found by when the same is asked again; of the kind's name, the owner and the spec's JSON."""
 
 
-def _check_run(spec: RunSpec, settings: Settings) -> None:
-    check_model(spec.model, settings)  # first: the rest takes longer the larger the network is
-    spec.check()
-    check_run(spec, settings)
-
-
 def _run_facts(spec: RunSpec, _settings: Settings) -> Mapping[str, Any]:
     return {**spec.facts(), "network": in_words(spec.model)}
 
@@ -72,7 +66,7 @@ RUN = JobKind(
     name="run",
     path="/runs",
     stream=child.train,
-    check=_check_run,
+    check=check_whole_run,
     facts=_run_facts,
     disk_bytes=_run_bytes,
 )
@@ -96,4 +90,13 @@ REGIME = JobKind(
     disk_bytes=regimes.disk_bytes,
 )
 
-KINDS = (RUN, KERNEL, REGIME)
+SWEEP = JobKind(
+    name="sweep",
+    path="/sweeps",
+    stream=sweep_child.rows,
+    check=sweeps.check,
+    facts=sweeps.facts,
+    disk_bytes=sweeps.disk_bytes,
+)
+
+KINDS = (RUN, KERNEL, REGIME, SWEEP)

@@ -15,6 +15,7 @@ from ntkengine.onnx_kernels import OnnxKernelSpec
 from ntkengine.predict import PredictSpec
 from ntkengine.regime import OnnxRegimeSpec, RegimeSpec
 from ntkengine.spec import to_jsonable
+from ntkengine.sweeps import SweepSpec
 from service.settings import Settings
 
 FEW_LAYERS = 16
@@ -100,6 +101,17 @@ def check_influence(spec: InfluenceSpec, settings: Settings) -> None:
     _check("", "bytes", plan["bytes"], settings.max_bytes)
 
 
+def check_whole_run(spec: RunSpec, settings: Settings) -> None:
+    """Refuse a run that does not hold together, or is over a limit.
+
+    Raises:
+        EngineError: with the pointer of what is wrong, or the estimate and the limit.
+    """
+    check_model(spec.model, settings)  # first: the rest takes longer the larger the network is
+    spec.check()
+    check_run(spec, settings)
+
+
 def check_run(spec: RunSpec, settings: Settings) -> None:
     """Refuse a run that would take too long or too much memory.
 
@@ -111,6 +123,26 @@ def check_run(spec: RunSpec, settings: Settings) -> None:
     _check("/training", "flops", plan["flops"], settings.max_job_flops)
     _check("/record", "bytes held", plan["bytes"], settings.max_bytes)
     _check("/record", "bytes kept", plan["bytes_kept"], settings.max_bytes)
+
+
+def check_combinations(spec: SweepSpec, settings: Settings) -> None:
+    """Refuse a sweep of too many runs, before they are looked at.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    _check("/axes", "combinations", spec.count, settings.max_combinations)
+
+
+def check_sweep(spec: SweepSpec, settings: Settings) -> None:
+    """Refuse a sweep whose runs, each of which is allowed, take too much together.
+
+    Raises:
+        ResourceError: with the estimate and the limit.
+    """
+    plan = spec.plan()
+    _check("/axes", "flops", plan["flops"], settings.max_job_flops)
+    _check("/axes", "bytes kept", plan["bytes_kept"], settings.max_bytes)
 
 
 def check_regime(spec: RegimeSpec, settings: Settings) -> None:

@@ -129,7 +129,7 @@ class Server:
 
     def processes_of(self, run_id: str) -> list[int]:
         """The processes of all attempts so far."""
-        found = re.findall(rf"(?:run|kernel) {re.escape(run_id)}: process (\d+)", self.log.read_text())
+        found = re.findall(rf"(?:run|kernel|sweep) {re.escape(run_id)}: process (\d+)", self.log.read_text())
         return [int(pid) for pid in found]
 
     def reach(self, run_id: str, points: int) -> None:

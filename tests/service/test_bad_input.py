@@ -155,7 +155,10 @@ def test_literals_that_json_does_not_have(client: httpx.Client, literal: str) ->
     assert problem["errors"][0]["pointer"] == "/x1/1/0"
 
 
-@pytest.mark.parametrize("content", [b'{"model": ', b"", b"\xff\xfe", b"[" * 100_000, b"1" * 5000])
+@pytest.mark.parametrize(
+    "content",
+    [b'{"model": ', b"", b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b'{"a":' * 900 + b"1" + b"}" * 900],
+)
 def test_malformed_json(client: httpx.Client, content: bytes) -> None:
     answer = client.post("/kernel", content=content, headers={"Content-Type": "application/json"})
     check_problem(answer, 400)

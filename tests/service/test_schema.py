@@ -20,9 +20,7 @@ from tests.service.server import Server
 # A body that is right by its schema may still contradict itself, or ask for what is not there.
 BY_MEANING = ["2xx", "304", "404", "406", "409", "422"]
 # Their bodies are networks and data, whose schemas nest without end: one takes as long as hundreds of others.
-DEEP = re.compile(
-    r"POST /(kernel|kernel/estimate|kernel/onnx|predict|runs|runs/estimate|regime|regime/estimate)"
-)
+DEEP = re.compile(r"POST /(kernel/onnx|predict|(kernel|runs|regime|sweeps)(/estimate)?)")
 
 
 @pytest.fixture(scope="module")

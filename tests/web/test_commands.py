@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -17,11 +18,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ntkengine.dynamics import RunSpec, train
 from ntkengine.experiments import EXPERIMENTS
 from ntkengine.kernels import KernelSpec, compute_kernel
 from ntkengine.spec import from_jsonable
+from service.commands import sweep
 from service.commands.common import merged, with_whole_lists
 
 NTK = str(Path(sys.executable).with_name("ntk"))
@@ -34,6 +37,7 @@ RUN = {
     "record": [{"what": "loss"}, {"what": "kernel_distance"}],
     "seed": 0,
 }
+SWEEP = {"run": RUN, "axes": [{"field": "/model/layers/0/width", "values": [4, 8, 16]}]}
 
 
 def ntk(*arguments: str, given: Any = None, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -87,6 +91,42 @@ def test_a_prediction_of_an_experiment_there(service: str) -> None:
     found = json.loads(said.stdout)
     assert found["times"] == [0.0, "inf"]
     np.testing.assert_allclose(found["mean_train"][-1], [[1.0], [1.0]], atol=1e-9)
+
+
+def test_a_sweep_here_and_there(service: str, tmp_path: Path) -> None:
+    rates = ("--axis", "/training/learning_rate=[0.1, 0.2]")
+    here = json.loads(ntk("sweep", "-", *rates, given=SWEEP).stdout)
+    assert [row["values"] for row in here["rows"][:3]] == [[4, 0.1], [4, 0.2], [8, 0.1]]
+    (tmp_path / "spec.json").write_text(json.dumps(SWEEP))
+    file = tmp_path / "table.csv"
+    there = ntk("sweep", str(tmp_path / "spec.json"), *rates, "--out", str(file), "--url", service)
+    assert json.loads(there.stdout) == here
+    header, *rows = file.read_text().splitlines()
+    assert header.startswith("index,/model/layers/0/width,/training/learning_rate,outcome,members,")
+    assert [row.split(",")[:4] for row in rows[:2]] == [
+        ["0", "4", "0.1", "stopped"],
+        ["1", "4", "0.2", "stopped"],
+    ]
+
+
+def test_a_sweep_that_is_asked_wrongly_is_told_which_combination() -> None:
+    said = ntk("sweep", "-", "--axis", "/training/steps=[0]", given=SWEEP, status=2).stderr
+    assert "/axes/1/values/0" in said
+    assert "combination 0 (/model/layers/0/width = 4, /training/steps = 0)" in said
+
+
+def test_a_sweep_for_people() -> None:
+    table = json.loads(
+        ntk("sweep", "-", "--set", "run.seed=null", "--set", "run.seeds=[0,1]", given=SWEEP).stdout
+    )
+    console = Console(width=200, record=True, file=io.StringIO())
+    for part in sweep.readable(table):
+        console.print(part)
+    text = console.export_text()
+    slope = table["exponents"][0]["slope"]
+    assert "model/layers/0/width" in text
+    assert f"{table['rows'][2]['kernel_change']['median']:.3g}" in text
+    assert f"kernel change goes as model/layers/0/width to the power {slope:.2f} (" in text
 
 
 def test_data_sets_there(service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +256,7 @@ def test_people_see_a_bar_and_a_table() -> None:
         (["kernel", "-", "--set", "model.layers.7.width=1"], KERNEL, "a list of 3"),
         (["run", "-", "--out", "run.xls"], RUN, ".npz or .csv or .json"),
         (["kernel", "-"], {"model": {"layers": [{"kind": "rleu"}]}}, "/model/layers/0: "),
+        (["sweep", "-", "--axis", "/seed=1"], SWEEP, "FIELD=VALUES, such as"),
         (["watch", "pyproject.toml"], None, "holds no events"),
     ],
 )

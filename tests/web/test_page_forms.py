@@ -392,13 +392,58 @@ def test_a_regime_report_is_asked_for_by_clicking(page: Page, service: str) -> N
         expect(page.locator(".reasons")).to_contain_text(reason)
 
 
+def test_a_wrong_value_of_a_sweep_is_said_at_its_axis(visit: Visit, service: str) -> None:
+    run = {name: SMALL[name] for name in ("model", "data", "training")}
+    width = "/model/layers/0/width"
+    with visit(service) as (page, watch):
+        opened(page, "sweeps", {"run": run, "axes": [{"field": width, "values": [4, 0]}]})
+        there = page.locator('[id="wrong/axes/0/values"]')
+        expect(there).to_contain_text(f"combination 1 ({width} = 0)")
+        field(page, "/axes/0/values").fill("4, 8, 16")
+        expect(there).to_have_text("")
+        page.get_by_role("button", name="Add an axis").click()
+        field(page, "/axes/1/field").fill("/seed")
+        field(page, "/axes/1/values").fill("0, 1")
+        expect(page.locator(".cost")).to_contain_text("Combinations6")
+        assert watch.complaints
+        assert all("422" in complaint for complaint in watch.complaints)
+        watch.complaints.clear()
+
+
+def test_a_sweep_becomes_a_table_with_its_powers(page: Page, service: str) -> None:
+    run = {name: SMALL[name] for name in ("model", "data", "training")} | {"seeds": [0, 1]}
+    axes = [
+        {"field": "/model/layers/0/width", "values": [4, 8, 16]},
+        {"field": "/model/parameterization", "values": [{"kind": "ntk"}, {"kind": "standard"}]},
+    ]
+    opened(page, "sweeps", {"run": run, "axes": axes})
+    page.get_by_role("button", name="Start the sweep").click()
+    page.wait_for_url("**/#/sweeps/*")
+    expect(page.locator(".status .badge")).to_have_text("succeeded", timeout=60_000)
+    found = httpx.get(f"{service}/sweeps/{page.url.rpartition('/')[2]}").json()["result"]
+    cells = [row.split()[:2] for row in page.locator(".sweep-table tbody tr").all_inner_texts()]
+    assert cells == [[str(width), kind] for width in (4, 8, 16) for kind in ("ntk", "standard")]
+    changes = table(page, "Change of the kernel")
+    known = [row["kernel_change"]["median"] for row in found["rows"]]
+    assert_close(changes["parameterization ntk"], known[::2], rtol=0)
+    assert_close(changes["parameterization standard"], known[1::2], rtol=0)
+    note = page.locator("figure", has_text="Change of the kernel").locator(".note")
+    powers = [each for each in found["exponents"] if each["of"] == "kernel_change"]
+    assert len(powers) == 2
+    for power in powers:
+        expect(note).to_contain_text(
+            f"Power {power['slope']:.2f} ({power['low']:.2f} to {power['high']:.2f})"
+        )
+    fits(page, "sweep")
+
+
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_forms_fit_and_have_no_barriers(
     visit: Visit, service: str, sweep: list[str], size: tuple[int, int]
 ) -> None:
     views = {
         "compose": ".cost dd", f"kernels?spec={quote(json.dumps(QUADRATIC))}": ".kernel-result canvas",
-        "regime": ".cost dd", f"compare?ids={','.join(sweep)}": ".sweeps canvas",
+        "regime": ".cost dd", "sweeps": ".cost dd", f"compare?ids={','.join(sweep)}": ".sweeps canvas",
         f"influence?spec={quote(json.dumps(INFLUENCE))}": ".influence canvas",
     }  # fmt: skip
     with visit(service, size) as (page, _):

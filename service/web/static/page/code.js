@@ -75,6 +75,10 @@ const CALLS = {
     report.wait()
     print(report.view()["result"]["verdict"])
 `,
+  "/sweeps": `    sweep = client.sweep(spec)
+    sweep.wait()
+    print(sweep.export("csv").decode())
+`,
   "/influence": `    found = client.influence(spec)
     print(found.moved, found.predicted, found.relative_error)
 `,
@@ -94,6 +98,10 @@ const ENGINE = {
   "/regime": ["ntkengine.regime import RegimeSpec, regime_report", `for step in regime_report(from_jsonable(RegimeSpec, spec)):
     print(f"{step.progress:.0%}")
 print(step.report["verdict"])
+`],
+  "/sweeps": ["ntkengine.sweeps import SweepSpec, sweep", `for step in sweep(from_jsonable(SweepSpec, spec)):
+    print(f"{step.progress:.0%}", step.row)
+print(step.result["exponents"])
 `],
   "/influence": ["ntkengine.influence import InfluenceSpec, influence", `found = influence(from_jsonable(InfluenceSpec, spec))
 print(found.moved, found.predicted, found.relative_error)

@@ -25,7 +25,7 @@ export function sized(bytes) {
 /** What an estimate says, as rows of a name and a value; what it does not know is left out. */
 const ROWS = [
   ["Size", ({ shape }) => shape?.join(" × ")], ["Moments recorded", ({ points }) => points?.toLocaleString("en")],
-  ["Widths and scales", ({ cases }) => cases],
+  ["Widths and scales", ({ cases }) => cases], ["Combinations", ({ combinations }) => combinations],
   ["Time on one core", ({ seconds }) => (seconds === undefined ? null : duration(seconds))],
   ["Operations", ({ flops }) => counted(flops)], ["Memory", ({ bytes }) => sized(bytes)],
   ["On disk", ({ disk_bytes: disk, bytes_kept: kept }) => ((disk ?? kept) ? sized(disk ?? kept) : null)],

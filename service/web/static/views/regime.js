@@ -1,11 +1,11 @@
 // Regime reports: is this network, on this data, in the kernel regime?
-import { html, useEffect, useState } from "../page/html.js";
-import { get, openapi } from "../page/api.js";
+import { html, useState } from "../page/html.js";
 import { Empty, Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
-import { Status, StatusBadge } from "../components/status.js";
+import { Status } from "../components/status.js";
 import { Cost, Programs, Share } from "./compose_aside.js";
 import { SpecForm, Wrong, tidied, useSchemas, useSending, useSpec } from "./compose_form.js";
+import { Before } from "./jobs_before.js";
 import { useJob } from "./kernels_job.js";
 import { Report } from "./regime_report.js";
 
@@ -70,33 +70,9 @@ function Asked({ schemas, query }) {
           <${Cost} path="/regime/estimate" title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${live} />
         </div>
         <${Programs} path="/regime" spec=${body} />
-        <${Before} />
+        <${Before} name="regime" title="Reports" badge=${(job) => ({ ...job, outcome: job.result?.verdict })} />
       </aside>
     </div>`;
-}
-
-/** Reports that were asked for, where the service lists them. */
-function Before() {
-  const [jobs, keep] = useState([]);
-  useEffect(() => {
-    const load = async () => {
-      const { paths } = await openapi();
-      if (!paths["/regime"]?.get) return;
-      const page = await get("/regime?limit=20");
-      keep(Object.values(page).find(Array.isArray) ?? []);
-    };
-    load().catch(() => {}); // a list to go back to is no reason to complain
-  }, []);
-  if (!jobs.length) return null;
-  return html`
-    <section class="card" aria-label="Reports">
-      <h2>Reports</h2>
-      <ul class="jobs">${jobs.map((job) => html`
-        <li key=${job.id}>
-          <a href=${`#/regime/${job.id}`}>${new Date(job.created_at).toLocaleString()}</a>
-          <${StatusBadge} job=${{ ...job, outcome: job.result?.verdict }} />
-        </li>`)}</ul>
-    </section>`;
 }
 
 function Job({ id }) {
