@@ -7,6 +7,7 @@ h what they read and g the derivative of output a by what they give: no Jacobian
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,18 @@ def sum_in_place(parts: Iterator[Tensor]) -> Tensor:
     for part in parts:
         total += part
     return total
+
+
+def empty(like: Tensor, *shape: int) -> Tensor:
+    """Memory for numbers of such a kind, from numpy, which asks the system for large pages: torch takes small
+    ones, and the first touch of these costs as much as a layer's gradients."""
+    import numpy as np
+    import torch
+
+    if like.device.type != "cpu":
+        return like.new_empty(shape)
+    memory = np.empty(math.prod(shape) * like.itemsize, np.uint8)
+    return torch.from_numpy(memory).view(like.dtype).view(shape)
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ class Derivatives:
     @classmethod
     def room(cls, n: int, k: int, h: Tensor, g: Tensor) -> Derivatives:
         """For n inputs and k outputs, given those of some."""
-        return cls(h.new_empty(n, *h.shape[1:]), g.new_empty(n, k, *g.shape[2:]))
+        return cls(empty(h, n, *h.shape[1:]), empty(g, n, k, *g.shape[2:]))
 
     def write(self, rows: slice, outputs: slice, h: Tensor, g: Tensor) -> None:
         """Those of some inputs and outputs."""
@@ -125,8 +138,7 @@ class Gradients:
     def room(cls, n: int, k: int, h: Tensor, g: Tensor, groups: int) -> Gradients:
         """For n inputs and k outputs, given what is read and the derivatives of some."""
         width = g.shape[-1]
-        weights = g.new_empty(n, k, h.shape[-1] // groups * width)
-        return cls(weights, g.new_empty(n, k, width), groups)
+        return cls(empty(g, n, k, h.shape[-1] // groups * width), empty(g, n, k, width), groups)
 
     def write(self, rows: slice, outputs: slice, h: Tensor, g: Tensor) -> None:
         """Those of some inputs and outputs: `sum_p g[i, a, p, o] h[i, p, d]`, in which o and d are of the

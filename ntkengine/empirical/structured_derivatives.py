@@ -55,7 +55,7 @@ class StructuredDerivatives(Implementation):
         """Those of layers with a known form, and the other Jacobians."""
         from ntkengine.empirical.subject import length
 
-        rows, outputs = at_a_time(subject.layers, work, length(x), batched=subject.batched)
+        rows, outputs = at_a_time(subject.layers, work, length(x))
         return Parts(
             subject.derivatives(x, work, rows, outputs), subject.jacobians(x, subject.without_form())
         )
@@ -90,15 +90,16 @@ def pass_bytes(layers: Sequence[LayerWork], work: Work, outputs: int) -> int:
     return work.itemsize * sum(each.positions * (each.fan_in + (3 + outputs) * each.width) for each in known)
 
 
-def at_a_time(layers: Sequence[LayerWork], work: Work, rows: int, *, batched: bool) -> tuple[int, int]:
+def at_a_time(layers: Sequence[LayerWork], work: Work, rows: int) -> tuple[int, int]:
     """How many of so many rows, and of the outputs, a pass backward takes, so that it holds no more than
     `PASS`, nor than the cost counts for these rows beside what is kept of them. Outputs go first: those of
     one row share all that a pass forward holds."""
     room = min(PASS, rows * (kept_bytes(layers, work) + pass_bytes(layers, work, 1)))
     of_none = pass_bytes(layers, work, 0)
     of_one = max(1, pass_bytes(layers, work, 1) - of_none)
-    outputs = max(1, min(work.k, (room - of_none) // of_one)) if batched else 1
-    return max(1, room // max(1, pass_bytes(layers, work, outputs))), outputs
+    outputs = max(1, min(work.k, (room - of_none) // of_one)) if work.batched else 1
+    most = max(1, room // max(1, pass_bytes(layers, work, outputs)))
+    return -(-rows // -(-rows // most)), outputs  # in passes of equal size
 
 
 def under(path: str, weights: Mapping[str, float]) -> dict[str, float]:
