@@ -7,6 +7,7 @@ h what they read and g the derivative of output a by what they give: no Jacobian
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,18 @@ def sum_in_place(parts: Iterator[Tensor]) -> Tensor:
     for part in parts:
         total += part
     return total
+
+
+def empty(like: Tensor, *shape: int) -> Tensor:
+    """Memory for numbers of such a kind, from numpy, which asks the system for large pages: torch takes small
+    ones, and the first touch of these costs as much as a layer's gradients."""
+    import numpy as np
+    import torch
+
+    if like.device.type != "cpu":
+        return like.new_empty(shape)
+    memory = np.empty(math.prod(shape) * like.itemsize, np.uint8)
+    return torch.from_numpy(memory).view(like.dtype).view(shape)
 
 
 @dataclass(frozen=True)
@@ -101,13 +114,51 @@ class Derivatives:
     h: Tensor
     g: Tensor
 
+    @classmethod
+    def room(cls, n: int, k: int, h: Tensor, g: Tensor) -> Derivatives:
+        """For n inputs and k outputs, given those of some."""
+        return cls(empty(h, n, *h.shape[1:]), empty(g, n, k, *g.shape[2:]))
+
+    def write(self, rows: slice, outputs: slice, h: Tensor, g: Tensor) -> None:
+        """Those of some inputs and outputs."""
+        self.h[rows] = h
+        self.g[rows, outputs] = g
+
 
 @dataclass(frozen=True)
 class Gradients:
-    """`df_a / dW` and `df_a / db` of inputs, (n, k, numbers of W) and (n, k, width), without multipliers."""
+    """`df_a / dW` and `df_a / db` of inputs, (n, k, numbers of W) and (n, k, width), without multipliers, of
+    weights that are the same at all positions."""
 
     weights: Tensor
     biases: Tensor
+    groups: int
+
+    @classmethod
+    def room(cls, n: int, k: int, h: Tensor, g: Tensor, groups: int) -> Gradients:
+        """For n inputs and k outputs, given what is read and the derivatives of some."""
+        width = g.shape[-1]
+        return cls(empty(g, n, k, h.shape[-1] // groups * width), empty(g, n, k, width), groups)
+
+    def write(self, rows: slice, outputs: slice, h: Tensor, g: Tensor) -> None:
+        """Those of some inputs and outputs: `sum_p g[i, a, p, o] h[i, p, d]`, in which o and d are of the
+        same group, and `sum_p g[i, a, p, o]`: a batch of products of matrices for each output, in place."""
+        import torch
+
+        n, k, places, width = g.shape
+        weights, groups = self.weights[rows, outputs], self.groups
+        torch.sum(g, 2, out=self.biases[rows, outputs])
+        if groups == width == h.shape[2]:
+            torch.sum(g * h[:, None], 2, out=weights)
+            return
+        read = h.reshape(n, places, groups, -1).transpose(1, 2).flatten(0, 1)
+        given = g.reshape(n, k, places, groups, -1).permute(1, 0, 3, 4, 2)  # (k, n, groups, width of one, P)
+        by_group = weights.view(n, k, groups, -1, read.shape[2])
+        for a in range(k):
+            if groups == 1:  # nothing is copied
+                torch.bmm(given[a, :, 0], read, out=by_group[:, a, 0])
+            else:
+                by_group[:, a] = (given[a].flatten(0, 1) @ read).view_as(by_group[:, a])
 
 
 @dataclass(frozen=True)
@@ -144,17 +195,6 @@ class Sums:
         if self.gradients_pay(n1, n2, k, outputs):
             return self.by_gradients(n1, n2, k, outputs)
         return self.by_pairs(n1, n2, outputs)
-
-
-def gradients(h: Tensor, g: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """Of one output: `sum_p g[i, p, o] h[i, p, d]` (n, numbers), in which o and d are of the same group, and
-    `sum_p g[i, p, o]`, for h (n, P, groups fan_in) and g (n, P, width)."""
-    n, places, width = g.shape
-    if groups == width == h.shape[2]:
-        return (g * h).sum(1), g.sum(1)
-    given = g.reshape(n, places, groups, -1).permute(0, 2, 3, 1)
-    read = h.reshape(n, places, groups, -1).transpose(1, 2)
-    return (given @ read).reshape(n, -1), g.sum(1)
 
 
 def gradients_block(

@@ -187,6 +187,63 @@ def masked_tokens(n: int) -> dict[str, Tensor]:
     return {"input_ids": tokens(4, 11)(n), "attention_mask": mask.long()}
 
 
+class Looking(torch.autograd.Function):
+    """The identity, whose backward pass looks at a number, which no batch of passes has."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] * (1.0 if float(grads[0].detach().norm()) >= 0 else 0.0)
+
+
+class LooksBack(nn.Module):
+    """Backward passes that go one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = Looking.apply(x)  # type: ignore[no-untyped-call]
+        return result
+
+
+class Idle(nn.Module):
+    """A layer that is called for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle, self.layer = nn.Linear(4, 5), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.idle(x)
+        return torch.tanh(self.layer(x))
+
+
+class Masked(nn.Module):
+    """An encoder whose positions see those before them alone, by a mask of numbers or of truth values, of
+    inputs that may be padded."""
+
+    def __init__(self, *, numbers: bool = False, heads: bool = False) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 6, dropout=0.0, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.numbers, self.heads = numbers, heads
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        if self.numbers:
+            mask = torch.zeros(mask.shape, dtype=x.dtype).masked_fill(mask, -torch.inf)
+        if self.heads:
+            mask = mask.expand(2 * len(x), -1, -1)
+        result: Tensor = self.encoder(x, mask=mask, src_key_padding_mask=padding)
+        return result[:, 0] + result[:, 1]
+
+
+def padded(n: int) -> dict[str, Tensor]:
+    """Of different lengths."""
+    return {"x": rows(5, 4)(n), "padding": torch.arange(5) >= torch.arange(2, 2 + n)[:, None]}
+
+
 chain = nn.Sequential
 
 
@@ -222,6 +279,8 @@ ARCHITECTURES: dict[str, Case] = {
     "mlp tanh": (lambda: mlp(nn.Tanh()), rows(4)),
     "mlp relu in place": (lambda: mlp(nn.ReLU(inplace=True)), rows(4)),
     "mlp silu, gelu": (lambda: mlp(nn.SiLU(), nn.GELU()), rows(4)),
+    "backward pass of its own": (lambda: mlp(nn.Tanh(), LooksBack()), rows(4)),
+    "called for nothing": (Idle, rows(4)),
     "no bias": (
         lambda: nn.Sequential(nn.Linear(4, 5, bias=False), nn.Tanh(), nn.Linear(5, 2, bias=False)),
         rows(4),
@@ -274,6 +333,10 @@ ARCHITECTURES: dict[str, Case] = {
     "attention": (lambda: Attention(built_in=False), rows(5, 3)),
     "torch's attention": (lambda: Attention(built_in=True), rows(5, 3)),
     "torch's encoder": (encoder, rows(5, 3)),
+    "causal encoder": (Masked, rows(5, 4)),
+    "causal encoder, mask of numbers": (lambda: Masked(numbers=True), rows(5, 4)),
+    "causal encoder, mask by head": (lambda: Masked(heads=True), rows(5, 4)),
+    "causal encoder, padded": (Masked, padded),
     "gru": (lambda: Recurrent(nn.GRU), rows(4, 3)),
     "lstm": (lambda: Recurrent(nn.LSTM), rows(4, 3)),
     "rnn, two layers, both ways": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,21 @@ class AttentionForm(Form):
         were, and not recorded, so that the trial sends the tensors to their Jacobian."""
         closed = module.forward
 
-        def forward(query: Tensor, key: Tensor, value: Tensor, *args: Any, **named: Any) -> Any:
-            known = not args and set(named) <= PLAIN.keys()
-            plain = known and all(named[name] in PLAIN[name] for name in named)
-            if query is key and key is value and query.ndim == 3 and plain:
-                return opened(module, query, record), None
-            return closed(query, key, value, *args, **named)
+        def forward(
+            query: Tensor,
+            key: Tensor,
+            value: Tensor,
+            key_padding_mask: Tensor | None = None,
+            need_weights: bool = True,
+            attn_mask: Tensor | None = None,
+            average_attn_weights: bool = True,
+            is_causal: bool = False,
+        ) -> Any:
+            hint_alone = is_causal and attn_mask is None  # which is refused
+            if query is key and key is value and query.ndim == 3 and not (need_weights or hint_alone):
+                return opened(module, query, key_padding_mask, attn_mask, record), None
+            masks = (key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal)
+            return closed(query, key, value, *masks)
 
         module.forward = forward  # type: ignore[method-assign]
 
@@ -56,22 +66,31 @@ class AttentionForm(Form):
         return restore
 
 
-# Arguments of calls that only ask for the output, and values that do not change it.
-PLAIN: dict[str, tuple[Any, ...]] = {
-    "key_padding_mask": (None,),
-    "attn_mask": (None,),
-    "need_weights": (False,),
-    "average_attn_weights": (True, False),
-    "is_causal": (False,),
-}
-
-
-def opened(module: nn.MultiheadAttention, x: Tensor, record: Recorder) -> Tensor:
-    """The output of self-attention without masks, from modules and recorded steps alone."""
+def opened(
+    module: nn.MultiheadAttention,
+    x: Tensor,
+    key_padding_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    record: Recorder,
+) -> Tensor:
+    """The output of self-attention, from modules and recorded steps alone."""
     h = x if module.batch_first else x.transpose(0, 1)  # (n, P, channels)
     projected = record(h, nn.functional.linear(h, module.in_proj_weight, module.in_proj_bias))
     by_head = projected.reshape(*projected.shape[:2], 3, module.num_heads, -1).permute(2, 0, 3, 1, 4)
     query, key, value = by_head.unbind()  # (n, heads, P, channels of a head)
-    weights = torch.softmax(query @ key.mT / query.shape[-1] ** 0.5, dim=-1)
+    scores = query @ key.mT / query.shape[-1] ** 0.5
+    if attn_mask is not None:  # (P, P), or (n heads, P, P)
+        added = numbers(attn_mask, h)
+        scores = scores + (added if added.ndim == 2 else added.reshape(scores.shape))
+    if key_padding_mask is not None:  # (n, P)
+        scores = scores + numbers(key_padding_mask, h)[:, None, None]
+    weights = torch.softmax(scores, dim=-1)
     y: Tensor = module.out_proj((weights @ value).transpose(1, 2).flatten(2))
     return y if module.batch_first else y.transpose(0, 1)
+
+
+def numbers(mask: Tensor, like: Tensor) -> Tensor:
+    """What a mask adds to scores: itself, or minus infinity where it is true."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -math.inf)

@@ -151,16 +151,19 @@ class ConvForm(Plain):
         return Sums(math.prod(y.shape[2:]), fan_in, module.out_channels, groups=module.groups)
 
     def read(self, module: Any, h: Tensor) -> Tensor:
-        axes = range(2, h.ndim)
+        """Patches with the channels of a group innermost, which are copied in longer pieces than taps are."""
         around = [side for p in reversed(module.padding) for side in (p, p)]
-        windows = functional.pad(h, around)
+        padded = functional.pad(h.movedim(1, -1), [0, 0, *around]).contiguous()
+        windows = padded.reshape(*padded.shape[:-1], module.groups, -1)
+        axes = range(1, h.ndim - 1)
         for axis, taps, stride, dilation in zip(
             axes, module.kernel_size, module.stride, module.dilation, strict=True
         ):
             windows = windows.unfold(axis, dilation * (taps - 1) + 1, stride)[..., ::dilation]
-        places = range(2, 2 + len(axes))
-        patches = windows.permute(0, *places, 1, *range(2 + len(axes), windows.ndim))
-        return patches.reshape(len(h), math.prod(windows.shape[2 : 2 + len(axes)]), -1)
+        patches: Tensor = windows.movedim(
+            len(axes) + 2, -1
+        )  # (n, *places, groups, *taps, channels of a group)
+        return patches.flatten(1, len(axes)).flatten(2)
 
     def given(self, module: Any, g: Tensor) -> Tensor:
         return channels_last(g)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """The shapes of a kernel: n1 x n2 inputs, k outputs, bytes of a number, what of a block is kept."""
+    """The shapes of a kernel: n1 x n2 inputs, k outputs, bytes of a number, what of a block is kept; and
+    whether backward passes of several outputs can go as one."""
 
     n1: int
     n2: int
@@ -28,6 +29,7 @@ class Work:
     itemsize: int
     form: OutputForm
     symmetric: bool = False
+    batched: bool = True
 
     @property
     def outputs(self) -> int:

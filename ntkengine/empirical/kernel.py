@@ -197,7 +197,15 @@ class Blocks:
         subject = Subject.of(network, x1, parameters)
         n1, n2 = length(x1), length(x1 if x2 is None else x2)
         itemsize = next(iter(subject.tensors.values())).element_size()
-        work = Work(n1, n2, subject.outputs, itemsize, OUTPUT_FORMS[outputs], symmetric=x2 is None)
+        work = Work(
+            n1,
+            n2,
+            subject.outputs,
+            itemsize,
+            OUTPUT_FORMS[outputs],
+            symmetric=x2 is None,
+            batched=subject.batched,
+        )
         chosen, tiles = plan_with_tiles(
             subject.layers,
             work,

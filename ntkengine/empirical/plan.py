@@ -18,6 +18,7 @@ IMPLEMENTATIONS: Mapping[str, Implementation] = {
 }
 
 MEMORY_BUDGET = 2 * 1024**3
+ONE_BY_ONE = "; its operations cannot be batched, so that backward passes go one output at a time"
 SHARES = 3  # blocks held at a time: a layer's share, the sum, and a copy
 
 
@@ -75,6 +76,7 @@ def plan_with_tiles(
             refusals.append(refusal)
             continue
         reason = "as asked" if implementation == name else _reason(costs, asked[: len(refusals)])
+        reason += "" if work.batched else ONE_BY_ONE
         methods = IMPLEMENTATIONS[name].methods(layers)
         return Plan(name, max(tiles.block), costs[name].flops, tiles.bytes, reason, methods), tiles
     raise min(refusals, key=lambda refusal: max(refusal.estimate.values()))

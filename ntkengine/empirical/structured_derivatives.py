@@ -40,25 +40,25 @@ class StructuredDerivatives(Implementation):
     def cost(self, layers: Sequence[LayerWork], work: Work) -> Cost:
         rows, pairs = work.n1 + work.n2, work.n1 * work.n2 * work.outputs
         flops = 2.0 * sum(layer.multiplications for layer in layers) * (1 + work.k) * rows
-        held = 0
         for layer in layers:
             sums = layer.sums
             if sums is None:
                 flops += 2.0 * layer.numbers * (2 * work.k * rows + pairs)
-                held += work.k * layer.numbers
             else:
                 flops += 2.0 * sums.cost(work.n1, work.n2, work.k, work.outputs)
-                by_pairs = sums.positions * (sums.fan_in + work.k * sums.width)
-                held += work.k * layer.numbers if layer.by_gradients(work) else by_pairs
-        return Cost(flops, 2 * held * work.itemsize + pass_bytes(layers, work))
+        return Cost(flops, 2 * kept_bytes(layers, work) + pass_bytes(layers, work, 1))
 
     def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
         return {layer.path: "structured" if layer.sums else "jacobian" for layer in layers}
 
     def derivatives(self, subject: Subject, x: Any, work: Work) -> Parts:
         """Those of layers with a known form, and the other Jacobians."""
-        rows = max(1, PASS // max(1, pass_bytes(subject.layers, work)))
-        return Parts(subject.derivatives(x, work, rows), subject.jacobians(x, subject.without_form()))
+        from ntkengine.empirical.subject import length
+
+        rows, outputs = at_a_time(subject.layers, work, length(x))
+        return Parts(
+            subject.derivatives(x, work, rows, outputs), subject.jacobians(x, subject.without_form())
+        )
 
     def contract(
         self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
@@ -71,11 +71,35 @@ class StructuredDerivatives(Implementation):
             yield weights[name] * contraction.product(left.tensors[name], right.tensors[name])
 
 
-def pass_bytes(layers: Sequence[LayerWork], work: Work) -> int:
-    """What a pass backward holds of one input: all that layers read, and what they give, four times: the
-    outputs as recorded and as passed on, and derivatives of one output before and after an activation."""
+def kept_bytes(layers: Sequence[LayerWork], work: Work) -> int:
+    """What is kept of one input for all outputs."""
+
+    def numbers(layer: LayerWork) -> int:
+        sums = layer.sums
+        if sums is None or layer.by_gradients(work):
+            return work.k * layer.numbers
+        return sums.positions * (sums.fan_in + work.k * sums.width)
+
+    return work.itemsize * sum(map(numbers, layers))
+
+
+def pass_bytes(layers: Sequence[LayerWork], work: Work, outputs: int) -> int:
+    """What a pass backward holds of one input, for so many outputs: all that layers read; what they give, as
+    recorded and as passed on; derivatives by it for each output, and those of one layer on their way."""
     known: list[Sums] = [layer.sums for layer in layers if layer.sums]
-    return work.itemsize * sum(each.positions * (each.fan_in + 4 * each.width) for each in known)
+    return work.itemsize * sum(each.positions * (each.fan_in + (3 + outputs) * each.width) for each in known)
+
+
+def at_a_time(layers: Sequence[LayerWork], work: Work, rows: int) -> tuple[int, int]:
+    """How many of so many rows, and of the outputs, a pass backward takes, so that it holds no more than
+    `PASS`, nor than the cost counts for these rows beside what is kept of them. Outputs go first: those of
+    one row share all that a pass forward holds."""
+    room = min(PASS, rows * (kept_bytes(layers, work) + pass_bytes(layers, work, 1)))
+    of_none = pass_bytes(layers, work, 0)
+    of_one = max(1, pass_bytes(layers, work, 1) - of_none)
+    outputs = max(1, min(work.k, (room - of_none) // of_one)) if work.batched else 1
+    most = max(1, room // max(1, pass_bytes(layers, work, outputs)))
+    return -(-rows // -(-rows // most)), outputs  # in passes of equal size
 
 
 def under(path: str, weights: Mapping[str, float]) -> dict[str, float]:

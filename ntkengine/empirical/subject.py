@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,13 +13,14 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from ntkengine.blocks import Contraction, Derivatives, Gradients, Sums, gradients
+from ntkengine.blocks import Contraction, Derivatives, Gradients, Sums
 from ntkengine.empirical.forms import Form, LayerShare, Recorder
 from ntkengine.empirical.implementation import LayerWork, Work, layers_of
 from ntkengine.empirical.kinds import form_of
 from ntkengine.errors import SpecError, UnsupportedError
 from ntkengine.gram.plan import cuts
 from ntkengine.network import Network
+from ntkengine.outputs import OUTPUT_FORMS
 
 Inputs = Any  # a tensor (n, ...), or a tuple, list or dict of such, as the module takes them
 Call = tuple[Tensor, Tensor]  # what a module was called with, and what it returned
@@ -39,6 +40,7 @@ class Subject:
     forms: Mapping[str, tuple[nn.Module, Form]]
     layers: tuple[LayerWork, ...]
     outputs: int
+    batched: bool = True  # backward passes of several outputs can go as one
 
     @classmethod
     def of(cls, module: nn.Module, x: Inputs, parameters: Sequence[str] | None = None) -> Subject:
@@ -63,9 +65,9 @@ class Subject:
             shape = [size or 0 for size in module.site.out_shape]
             return replace(bare, layers=layers_of(module.site), outputs=math.prod(shape))
         first = rows_of(x, slice(0, TRIAL_ROWS))
-        with torch.no_grad():
-            outputs = bare(first).shape[1]
-        return replace(bare, outputs=outputs).tried(first)
+        with torch.enable_grad():
+            alone = bare(rows_of(first, slice(0, 1)))
+        return replace(bare, outputs=alone.shape[1]).tried(first, alone)
 
     def __call__(self, x: Inputs) -> Tensor:
         """Outputs (n, k); further axes of the module's outputs are part of k."""
@@ -76,25 +78,26 @@ class Subject:
         known = {name for path, (part, _) in self.forms.items() for name in full_names(path, part)}
         return {name: p for name, p in self.tensors.items() if name not in known}
 
-    def derivatives(self, x: Inputs, work: Work, rows: int) -> dict[str, LayerShare]:
+    def derivatives(self, x: Inputs, work: Work, rows: int, outputs: int) -> dict[str, LayerShare]:
         """What contraction needs of tensors with a known form, by path, for a kernel of those shapes in all:
-        gradients, or what they read and the derivatives of what they give. Found `rows` inputs at a time."""
-        parts = [self._derivatives(rows_of(x, part), work) for part in cuts(0, length(x), rows)]
-        return {path: concatenated([part[path] for part in parts]) for path in parts[0]}
-
-    def _derivatives(self, x: Inputs, work: Work) -> dict[str, LayerShare]:
-        calls, y = self.recorded(x)
-        with torch.enable_grad():
-            totals = y.sum(0).unbind()
-        read = {path: self.read(path, each) for path, each in calls.items()}
-        sums = {path: self.sums(path, each, read[path]) for path, each in calls.items()}
-        pays = {path: LayerWork(path, 0, each).by_gradients(work) for path, each in sums.items()}
-        found: dict[str, list[Any]] = {path: [] for path in calls}
-        for total in totals:
-            for path, gs in self.by_call(calls, total).items():
-                given = self.given(path, gs)
-                found[path].append(gradients(read[path], given, sums[path].groups) if pays[path] else given)
-        return {path: collected(read[path], each) for path, each in found.items()}
+        gradients, or what they read and the derivatives of what they give. Found for so many rows and
+        outputs at a time."""
+        found: dict[str, LayerShare] = {}
+        for part in cuts(0, length(x), rows):
+            calls, y = self.recorded(rows_of(x, part))
+            read = {path: self.read(path, each) for path, each in calls.items()}
+            units = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
+            for columns in cuts(0, y.shape[1], outputs):
+                v = units[columns, None].expand(-1, *y.shape)
+                by_call = self.by_call(calls, y, v, batched=outputs > 1)
+                while by_call:  # a layer's are dropped before the next one's are copied
+                    path, gs = by_call.popitem()
+                    given = self.given(path, gs)
+                    if path not in found:
+                        sums = self.sums(path, calls[path], read[path])
+                        found[path] = room(sums, work, length(x), y.shape[1], read[path], given)
+                    found[path].write(part, columns, read[path], given)
+        return found
 
     def sums(self, path: str, calls: list[Call], read: Tensor) -> Sums:
         """What the tensors of a module do at all positions of its calls."""
@@ -107,9 +110,11 @@ class Subject:
         return joined([form.read(module, h) for h, _ in calls])
 
     def given(self, path: str, gs: list[Tensor]) -> Tensor:
-        """Derivatives by what a module gives, (n, positions, width), from those of its calls."""
+        """Derivatives by what a module gives, (n, k, positions, width), from those of its calls."""
         module, form = self.forms[path]
-        return joined([form.given(module, g) for g in gs])
+        parts = [form.given(module, g.flatten(0, 1)) for g in gs]
+        k, n = gs[0].shape[:2]
+        return joined([part.reshape(k, n, *part.shape[1:]).transpose(0, 1) for part in parts])
 
     def recorded(self, x: Inputs) -> tuple[dict[str, list[Call]], Tensor]:
         """Input and output of every call of a module with a known form, by path; and the outputs (n, k)."""
@@ -131,13 +136,23 @@ class Subject:
                 end()
         return calls, y
 
-    def by_call(self, calls: Mapping[str, list[Call]], total: Tensor) -> dict[str, list[Tensor]]:
-        """Derivatives of a number by the output of every call, by path."""
-        outs = [y for each in calls.values() for _, y in each]
+    def by_call(
+        self, calls: Mapping[str, list[Call]], y: Tensor, v: Tensor, *, batched: bool
+    ) -> dict[str, list[Tensor]]:
+        """Derivatives of `sum_ib v[a, i, b] y[i, b]` by the output of every call, by path, (a, *output): of
+        all a in one pass, batched, or else of a single one."""
+        outs = [out for each in calls.values() for _, out in each]
         if not outs:
             return {}
-        found = torch.autograd.grad(total, outs, retain_graph=True, allow_unused=True)
-        gs = iter(filled(found, outs))
+        found = torch.autograd.grad(
+            y,
+            outs,
+            v if batched else v[0],
+            retain_graph=True,
+            is_grads_batched=batched,
+            materialize_grads=True,
+        )
+        gs = (g.expand(len(v), *out.shape) for g, out in zip(found, outs, strict=True))
         return {path: [next(gs) for _ in each] for path, each in calls.items()}
 
     def jacobians(self, x: Inputs, tensors: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -146,26 +161,31 @@ class Subject:
 
         return Jacobian(self.module, tensors).row_gradients(x) if tensors else {}
 
-    def tried(self, x: Inputs) -> Subject:
-        """The subject with those forms alone that give the kernel which gradients give, on these rows and for
-        a random combination of outputs: a tensor may be used where no form sees it."""
-        calls, y = self.recorded(x)
+    def tried(self, x: Inputs, alone: Tensor) -> Subject:
+        """The subject with those forms alone that agree with autograd: a tensor may be used where no form
+        sees it.
+
+        For the gradient of a random combination of the first row's outputs, a form's kernel of both rows has
+        to be its square in the first place, and zero in others: no row knows of another.
+
+        Args:
+            alone: outputs of the first row without others.
+        """
         generator = torch.Generator().manual_seed(0)
-        v = torch.randn(y.shape, generator=generator, dtype=torch.float64).to(y)
-        with torch.enable_grad():
-            total = (y * v).sum()
-        gs = self.by_call(calls, total)
-        expected = self._row_gradients(x, v)
+        v = torch.randn(alone.shape, generator=generator, dtype=torch.float64).to(alone)
+        squares = self._gradient_squares(alone, v)
+        calls, y = self.recorded(x)
+        gs, batched = self._tried_pass(calls, y, torch.cat([v, y.new_zeros(len(y) - 1, y.shape[1])]))
         kept: dict[str, tuple[nn.Module, Form]] = {}
         layers: dict[str, LayerWork] = {}
         for path, (module, form) in self.forms.items():
             rows = length(x)  # a module may hold them on another axis
             if path not in calls or any(len(h) != rows or len(out) != rows for h, out in calls[path]):
                 continue
-            names = full_names(path, module)
-            want = sum((expected[name] @ expected[name].T for name in names), y.new_zeros(()))
             got, sums = self._share(path, calls[path], gs[path])
-            if bool(((got - want).abs() <= AGREEMENT[y.element_size()] * want.abs().max()).all()):
+            want = torch.zeros_like(got)
+            want[0, 0] = sum(squares[name] for name in full_names(path, module))
+            if bool(((got - want).abs() <= AGREEMENT[y.element_size()] * want.max()).all()):
                 kept[path] = (module, form)
                 layers[path] = LayerWork(path, sum(p.numel() for _, p in trained(module)), sums)
         if len(kept) < len(self.forms):  # what another form makes be called is not called without it
@@ -176,49 +196,46 @@ class Subject:
         for name, p in subject.without_form().items():
             path = name.rpartition(".")[0]
             layers[path] = LayerWork(path, p.numel() + (layers[path].numbers if path in layers else 0), None)
-        return replace(subject, layers=tuple(layers.values()))
+        return replace(subject, layers=tuple(layers.values()), batched=batched)
+
+    def _tried_pass(
+        self, calls: dict[str, list[Call]], y: Tensor, v: Tensor
+    ) -> tuple[dict[str, list[Tensor]], bool]:
+        """Derivatives of one combination of outputs, and whether passes of several can go as one."""
+        try:
+            return self.by_call(calls, y, v[None], batched=True), True
+        except RuntimeError:  # what vmap cannot map
+            return self.by_call(calls, y, v[None], batched=False), False
 
     def _share(self, path: str, calls: list[Call], gs: list[Tensor]) -> tuple[Tensor, Sums]:
         """The kernel of one module's tensors that its form gives, and what they do."""
         module, form = self.forms[path]
         read, given = self.read(path, calls), self.given(path, gs)
         sums = self.sums(path, calls, read)
-        pays = sums.gradients_pay(len(read), len(read), 1, 1)
-        side = collected(read, [gradients(read, given, sums.groups) if pays else given])
+        n = len(read)
+        side = room(sums, Work(n, n, 1, read.itemsize, OUTPUT_FORMS["trace"]), n, 1, read, given)
+        side.write(slice(n), slice(1), read, given)
         ones = {name: 1.0 for name, _ in trained(module)}
         return form.block(module, side, side, Contraction("a", "a", ""), ones), sums
 
-    def _row_gradients(self, x: Inputs, v: Tensor) -> dict[str, Tensor]:
-        """Gradients of `sum_a v[i, a] f_a(x_i)`, one row each, by name (n, p)."""
-        rows = []
-        for i in range(length(x)):
-            with torch.enable_grad():
-                total = (self(rows_of(x, slice(i, i + 1))) * v[i]).sum()
-            found = torch.autograd.grad(total, list(self.tensors.values()), allow_unused=True)
-            rows.append(filled(found, list(self.tensors.values())))
-        return {name: torch.stack([row[i].flatten() for row in rows]) for i, name in enumerate(self.tensors)}
+    def _gradient_squares(self, y: Tensor, v: Tensor) -> dict[str, float]:
+        """Squared lengths of the gradients of `sum_ia v[i, a] y[i, a]`, by name."""
+        found = torch.autograd.grad(y, list(self.tensors.values()), v, materialize_grads=True)
+        return {
+            name: float(torch.linalg.vector_norm(g)) ** 2 for name, g in zip(self.tensors, found, strict=True)
+        }
 
 
 def joined(parts: list[Tensor]) -> Tensor:
-    """Positions of several calls (n, positions, ...) as those of one."""
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    """Positions of several calls (..., positions, numbers) as those of one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
 
-def collected(read: Tensor, found: list[Any]) -> LayerShare:
-    """Of one layer, from its gradients or derivatives for each output."""
-    if isinstance(found[0], Tensor):
-        return Derivatives(read, torch.stack(found, dim=1))
-    weights, biases = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
-    return Gradients(weights, biases)
-
-
-def concatenated(parts: list[LayerShare]) -> LayerShare:
-    """Those of all rows, from some after the others."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    of_fields = ([getattr(part, each.name) for part in parts] for each in fields(first))
-    return type(first)(*(torch.cat(each) for each in of_fields))
+def room(sums: Sums, work: Work, n: int, k: int, read: Tensor, given: Tensor) -> LayerShare:
+    """For what is wanted of a layer, of n inputs and k outputs in all."""
+    if LayerWork("", 0, sums).by_gradients(work):
+        return Gradients.room(n, k, read, given, sums.groups)
+    return Derivatives.room(n, k, read, given)
 
 
 def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -229,11 +246,6 @@ def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
 def full_names(path: str, module: nn.Module) -> list[str]:
     """Names of the module's own trained tensors in the network."""
     return [f"{path}.{name}".lstrip(".") for name, _ in trained(module)]
-
-
-def filled(gradients: Sequence[Tensor | None], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients, with zeros for tensors that were not used."""
-    return [p.new_zeros(p.shape) if g is None else g for g, p in zip(gradients, tensors, strict=True)]
 
 
 def chosen(module: nn.Module, parameters: Iterable[str] | None) -> dict[str, nn.Parameter]:

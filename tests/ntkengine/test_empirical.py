@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from ntkengine import Model, ResourceError, UnsupportedError, empirical_nngp, empirical_ntk
 from ntkengine.empirical import IMPLEMENTATIONS, plan
 from ntkengine.empirical.implementation import Work, layers_of
+from ntkengine.empirical.structured_derivatives import PASS, at_a_time, kept_bytes, pass_bytes
 from ntkengine.gram.plan import RESERVE
 from ntkengine.outputs import OUTPUT_FORMS, Outputs
 from ntkengine.reference.one_hidden_layer import explicit_ntk
@@ -158,6 +160,19 @@ def test_the_plan_keeps_to_its_budget() -> None:
         ResourceError, match=r"needs at least [\d,]+ bytes of memory, the budget is 100,000,000"
     ):
         plan(layers_of(site), work(5000, 1), budget=10**8)
+
+
+@given(rows=st.integers(1, 5000), k=st.integers(1, 3000), width=st.integers(1, 3000))
+def test_passes_hold_no_more_than_is_counted(rows: int, k: int, width: int) -> None:
+    """Of all outputs, unless a single row of them would be too large."""
+    layers, asked = layers_of(quadratic(width).place((20,))), work(rows, k)
+    some, outputs = at_a_time(layers, asked, rows)
+    counted = rows * (kept_bytes(layers, asked) + pass_bytes(layers, asked, 1))
+    assert 1 <= some <= rows
+    assert 1 <= outputs <= k
+    assert (some, outputs) == (1, 1) or some * pass_bytes(layers, asked, outputs) <= min(PASS, counted)
+    assert outputs == k or pass_bytes(layers, asked, outputs + 1) > min(PASS, counted)
+    assert at_a_time(layers, replace(asked, batched=False), rows)[1] == 1
 
 
 def test_the_plan_takes_the_cheaper_one() -> None:

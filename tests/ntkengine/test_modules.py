@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ntkengine import ResourceError, SpecError, UnsupportedError
+from ntkengine.blocks import Derivatives, Gradients, Sums
 from ntkengine.empirical import (
     IMPLEMENTATIONS,
     empirical_gram,
@@ -17,6 +18,7 @@ from ntkengine.empirical import (
     empirical_ntk,
     empirical_ntk_by_layer,
     empirical_plan,
+    structured_derivatives,
 )
 from tests.architectures import ARCHITECTURES, FALLBACKS, built, inputs_of, reference_jacobian
 from tests.compare import assert_close
@@ -44,6 +46,53 @@ def test_structured_wherever_there_is_a_form(name: str) -> None:
     chosen = empirical_plan(built(name), inputs_of(name, 3), implementation="structured_derivatives")
     fallen = {path for path, method in chosen.layers.items() if method == "jacobian"}
     assert fallen == FALLBACKS.get(name, set())
+
+
+POSITIONS = (
+    "linear on positions",
+    "called twice",
+    "unrolled",
+    "conv 1d",
+    "conv 2d",
+    "conv 2d dilated",
+    "conv 3d",
+)
+
+
+@pytest.mark.parametrize("name", [*POSITIONS, "torch's attention", "spatial outputs"])
+def test_both_ways_to_a_share_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs of positions, and gradients of inputs, each forced on all layers (decision 0063)."""
+    module, x1, x2 = built(name), inputs_of(name, 3), inputs_of(name, 2, seed=2)
+    shares = []
+    for forced, other in ((Gradients, Derivatives), (Derivatives, Gradients)):
+        with monkeypatch.context() as patch:
+            patch.setattr(Sums, "gradients_pay", lambda *_, pay=forced is Gradients: pay)
+            patch.setattr(other, "room", None)  # is not called
+            how: Any = {"outputs": "full", "implementation": "structured_derivatives"}
+            shares.append(empirical_ntk_by_layer(module, x1, x2, **how))
+    for path, share in shares[0].items():
+        assert_close(share, shares[1][path], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", [*POSITIONS, "torch's encoder", "embedding", "depthwise", "called for nothing"]
+)
+def test_passes_of_any_size_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = built(name), inputs_of(name, 4)
+    how: Any = {"outputs": "full", "implementation": "structured_derivatives"}
+    whole = empirical_ntk(module, x, **how)
+    for sizes in ((1, 1), (3, 1), (1, 2), (4, 1)):
+        monkeypatch.setattr(structured_derivatives, "at_a_time", lambda *_, sizes=sizes: sizes)
+        assert_close(empirical_ntk(module, x, **how), whole, rtol=1e-12)
+
+
+def test_what_cannot_be_batched_is_said() -> None:
+    """The passes of its outputs go one after the other; the kernel is that of every implementation."""
+    name = "backward pass of its own"
+    chosen = empirical_plan(built(name), inputs_of(name, 3), implementation="structured_derivatives")
+    assert "one output at a time" in chosen.reason
+    assert set(chosen.layers.values()) == {"structured"}
+    assert empirical_plan(built("mlp tanh"), inputs_of("mlp tanh", 3)).reason.count("at a time") == 0
 
 
 @pytest.mark.parametrize("name", ["batch norm", "gru", "tied embedding", "mlp relu in place"])
