@@ -16,7 +16,7 @@ from service.commands.common import (
     SpecSource,
     Url,
     answer,
-    check_suffix,
+    check_out,
     experiments_of,
     read,
     service_at,
@@ -70,7 +70,7 @@ def sweep(
     The spec is what `POST /sweeps` takes; an experiment's name stands for its run, to which --axis adds what
     is varied.
     """
-    check_suffix(out, *SUFFIXES)
+    check_out(out, *SUFFIXES)
     with service_at(url, key) as client:
         known = experiments_of(client)
         asked = read(spec, changes, lambda: {name: {"run": run, "axes": []} for name, run in known().items()})
