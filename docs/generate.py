@@ -111,7 +111,8 @@ def settings() -> Iterator[str]:
     from service.settings import Settings
 
     yield "# Settings\n"
-    yield "Each is an environment variable, for `ntk serve`, `ntk worker` and `make run`.\n"
+    yield "Each is an environment variable, for `ntk serve`, `ntk worker` and `make run`. Empty, it is "
+    yield "as good as not set.\n"
     yield "| variable | default | meaning |\n| --- | --- | --- |"
     for name, field in Settings.model_fields.items():
         default = "" if field.default_factory or field.default in (None, ()) else f"`{field.default}`"

@@ -1,4 +1,4 @@
-"""Configuration: every setting is an environment variable `NTK_<NAME>`."""
+"""Configuration: every setting is an environment variable `NTK_<NAME>`; an empty one is as good as none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ PROCESS_BYTES = 2**30
 class Settings(BaseSettings):
     """What an operator may change; the defaults serve one person on one machine."""
 
-    model_config = SettingsConfigDict(env_prefix="NTK_", frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="NTK_", env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
 
     data_dir: Path = Path("data")
     """Where the database, array files and checkpoints are kept."""

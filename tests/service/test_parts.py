@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from ntkengine import Dense, Model, Repeat
 from ntkengine.data import Dataset
 from ntkengine.kernels import KernelSpec
 from ntkengine.layers import AnyLayer
+from service import entry
 from service.compute.pool import Pool, ProcessExecutor
 from service.compute.worker import Launcher, TaskFailed, WorkerDied
 from service.encoding import Message, dumps
@@ -35,12 +37,32 @@ from service.routes.runs import _merge_patch
 from service.runs.limits import FEW_LAYERS, is_quick
 from service.runs.notify import Notifier
 from service.runs.states import MEANING, TRANSITIONS, Status, sources
+from service.settings import Settings
 from service.store.database import connect
 from service.store.files import DamagedFile, JobFiles
 from service.store.jobs import MOST_AT_ONCE, JobStore, NewEvent
 from service.store.schema import VERSION, SchemaTooNew, migrate, schema_version
 from tests.service import double
 from tests.service.server import eventually
+
+
+def test_an_empty_setting_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NTK_DATA_DIR", "")
+    monkeypatch.setenv("NTK_JOB_SECONDS", "")
+    assert Settings() == Settings.model_construct()
+
+
+def test_a_command_that_is_interrupted_while_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "service.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "service.cli", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
 
 
 def test_states() -> None:
