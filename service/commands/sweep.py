@@ -144,9 +144,10 @@ def readable(table: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def value(of: Any) -> str:
-    """A value of an axis: an object by its kind, where it has one."""
-    if isinstance(of, Mapping) and len(of) == 1 and "kind" in of:
-        return str(of["kind"])
+    """A value of an axis; an object that has a kind by that, and what else it says."""
+    if isinstance(of, Mapping) and "kind" in of:
+        more = ", ".join(f"{name} {value(part)}" for name, part in of.items() if name != "kind")
+        return f"{of['kind']} ({more})" if more else str(of["kind"])
     return of if isinstance(of, str) else json.dumps(of)
 
 

@@ -40,7 +40,8 @@ RUN: Any = {
     "model": {"layers": [{"kind": "dense", "width": 32, "b_std": 1.0}, {"kind": "quadratic"},
                          {"kind": "dense", "width": 1}]},
     "data": {"x": [[1.0], [-1.0]], "y": [[1.0], [1.0]], "x_test": [[0.5]], "y_test": [[1.0]]},
-    "training": {"kind": "gradient_descent", "learning_rate": 0.02, "steps": 300},
+    "training": {"kind": "gradient_descent", "learning_rate": 0.02, "steps": 300,
+                 "stop": {"loss_below": 1e-6}},
     "seeds": [0, 1, 2, 3, 4],
 }  # fmt: skip
 MEAN_FIELD = {"kind": "mean_field", "lr_scale": "width"}

@@ -19,7 +19,7 @@ const START = {
       layers: [{ kind: "dense", width: 64, b_std: 1 }, { kind: "quadratic" }, { kind: "dense", width: 1 }],
     },
     data: { x: [[1], [-1]], y: [[1], [1]], x_test: [[0.5]], y_test: [[1]] },
-    training: { kind: "gradient_descent", learning_rate: 0.02, steps: 300 },
+    training: { kind: "gradient_descent", learning_rate: 0.02, steps: 300, stop: { loss_below: 1e-6 } },
     seeds: [0, 1, 2, 3, 4],
   },
   axes: [

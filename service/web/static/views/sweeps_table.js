@@ -13,11 +13,14 @@ export const MEASURES = {
 /** An axis' field in words: "width of layer 1". */
 export const named = (field) => inWords(field.slice(1).replaceAll("/", "."));
 
-/** A value of an axis: an object by its kind, where it has nothing else. */
+/** A value of an axis; an object that has a kind by that, and what else it says: "mean field (lr_scale width)". */
 export function said(value) {
   if (typeof value === "number") return show(value);
   if (typeof value === "string") return value;
-  return value?.kind && Object.keys(value).length === 1 ? value.kind.replaceAll("_", " ") : JSON.stringify(value);
+  if (!value?.kind) return JSON.stringify(value);
+  const { kind, ...rest } = value;
+  const more = Object.entries(rest).map(([name, part]) => `${name} ${said(part)}`).join(", ");
+  return kind.replaceAll("_", " ") + (more && ` (${more})`);
 }
 
 export function Table({ table: { axes, rows } }) {
