@@ -53,10 +53,10 @@ def errors_behind(
     cosines = torch.tensor(np.stack((here, there)), dtype=v.dtype, device=v.device)
     cosines = cosines.reshape(2, len(nearness), *[1] * v.ndim)
     after = dual(Joint(v, v * cosines, v, higher))
-    shape = (2, len(nearness), v.numel())
-    both = torch.stack([each.expand(cosines.shape[:2] + v.shape).reshape(shape) for each in after[:2]])
+    shape = (*cosines.shape[:2], *v.shape)
+    both = torch.stack([each.expand(shape).flatten(2) for each in (after.value, after.slope)])
     first, second = both.unbind(1)  # (2, nearness, rows): of the value and of the slope
-    distance, size = ((second - first).abs_().amax(-1), first.abs().amax(-1))
+    distance, size = (second - first).abs_().amax(-1), first.abs().amax(-1)
     relative = distance / size.where(size > 0.0, math.inf)  # 0 where all vanish
     value, slope = relative.double().numpy(force=True)
     return value, slope

@@ -205,7 +205,7 @@ class Work:
         each, size = self.fold.entries, self.x1.element_size()
         small = self.moments <= SMALL
         one_by_one = strips or small
-        rules = SMALL if small else min(SMALL, self.moments // 9)
+        rules = SMALL if small else min(SMALL, max(self.moments // 9, SMALL // 4))
         block = min(SMALL * each, SPATIAL) if strips else rules
         return plan_tiles(
             self.entries(),
