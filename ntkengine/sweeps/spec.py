@@ -8,9 +8,9 @@ import math
 import reprlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import to_jsonable_python
 
 from ntkengine.dynamics import At, DisplacementRecord, KernelDistanceRecord, LossRecord, RunSpec
@@ -40,10 +40,7 @@ def listed(value: Any) -> Any:
 
 
 Pointer = Annotated[str, Field(pattern=POINTER, examples=["/training/learning_rate"])]
-if TYPE_CHECKING:
-    Value = Any  # specs are taken, too
-else:
-    Value = Annotated[JsonValue, BeforeValidator(as_json)]
+Value = Annotated[Any, BeforeValidator(as_json), WithJsonSchema({"description": "What the field takes."})]
 
 
 @spec
