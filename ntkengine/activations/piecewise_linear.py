@@ -24,11 +24,9 @@ def piecewise_linear_dual(joint: Joint, a: float, b: float) -> Dual:
     `E[s s'] = q (E[s's'] cos t + (a - b)^2 sin t / (2 pi))`: `s(z) = (a + b) z / 2 + (b - a) |z| / 2`, and
     `E[z |z'|] = 0`. Where a variance is 0, t is pi / 2: the derivative at 0 counts as `(a + b) / 2`.
     """
-    import torch
-
     cosine, sine, t = angle(joint)
     even, odd = (a**2 + b**2) / 2.0, (a - b) ** 2 / (2.0 * math.pi)
-    slope = torch.rsub(t, even, alpha=odd)
+    slope = t.mul(-odd).add_(even)  # two roundings, so that the slope of opposite pairs is exactly 0
     value = (slope * cosine).add_(sine, alpha=odd).mul_(joint.q11.sqrt()).mul_(joint.q22.sqrt())
     return Dual(value, slope)
 
