@@ -15,7 +15,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engine lint format verify faults docs bench image containers resolve clean
+.PHONY: help run test test-engine test-faults test-web lint format verify faults docs bench image containers resolve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,10 +28,13 @@ test: $(VENV)/installed-dev ## install everything; lint, types, import contracts
 	@$(MAKE) --no-print-directory -j 2 lint image
 	@$(MAKE) --no-print-directory -j 3 -O test-engine resolve containers # the last two wait for others, mostly
 	$(BIN)/pytest -n 3 --dist loadfile tests/service # a server waits, too
-	$(BIN)/pytest tests/faults tests/web # kills and browsers: one at a time
+	@$(MAKE) --no-print-directory -j 2 -O test-faults test-web # kills, and browsers: one at a time of each
 
 test-engine: $(VENV)/installed-dev
 	$(BIN)/pytest -n auto --dist loadgroup tests/ntkengine tests/test_*.py
+
+test-faults test-web: test-%: $(VENV)/installed-dev
+	$(BIN)/pytest tests/$*
 
 lint: $(VENV)/installed-dev ## style, types and import contracts
 	$(BIN)/ruff check
