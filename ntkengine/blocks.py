@@ -39,8 +39,9 @@ def empty(like: Tensor, *shape: int) -> Tensor:
 
     if like.device.type != "cpu":
         return like.new_empty(shape)
-    memory = np.empty(math.prod(shape) * like.itemsize, np.uint8)
-    return torch.from_numpy(memory).view(like.dtype).view(shape)
+    count = math.prod(shape)
+    memory = np.empty(max(1, count) * like.itemsize, np.uint8)  # of no bytes there is no view
+    return torch.from_numpy(memory).view(like.dtype)[:count].view(shape)
 
 
 @dataclass(frozen=True)

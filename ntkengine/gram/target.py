@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ntkengine.blocks import empty
 from ntkengine.gram.entry import Entry
 from ntkengine.gram.plan import Tile, TilePlan
 
@@ -38,7 +39,7 @@ class Memory(Target):
         self.plan = plan
         self.entries = entries
         self.arrays = {
-            name: torch.empty(plan.n1, plan.n2, *entry.shape, dtype=getattr(torch, entry.dtype))
+            name: empty(torch.empty(0, dtype=getattr(torch, entry.dtype)), plan.n1, plan.n2, *entry.shape)
             for name, entry in entries.items()
         }
 
