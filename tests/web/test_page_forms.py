@@ -113,6 +113,7 @@ def test_a_network_is_composed_by_clicking_and_run(page: Page, service: str) -> 
 
 def test_what_is_wrong_is_said_at_its_field_in_the_words_of_the_service(visit: Visit, service: str) -> None:
     with visit(service) as (page, watch):
+        watch.refused_on_purpose = True
         opened(page, "compose", SMALL)
         field(page, "/model/layers/0/width").fill("-3")  # found by the estimate, as one types
         wrong = {
@@ -131,19 +132,16 @@ def test_what_is_wrong_is_said_at_its_field_in_the_words_of_the_service(visit: V
         page.get_by_role("button", name="Run", exact=True).click()
         expect(page.locator('[data-pointer="/training/steps"] .complaints')).to_contain_text("valid integer")
         expect(field(page, "/training/steps")).to_be_focused()
-        assert watch.complaints
-        assert all("422" in complaint for complaint in watch.complaints)
-        watch.complaints.clear()
 
 
 def test_a_spec_over_a_limit_is_refused_with_the_estimate(visit: Visit, service: str) -> None:
     with visit(service) as (page, watch):
+        watch.refused_on_purpose = True
         opened(page, "compose", {**SMALL, "training": {**SMALL["training"], "steps": 10**12}})
         page.get_by_role("button", name="Run", exact=True).click()
         alert = page.locator(".beside .problem")
         expect(alert).to_contain_text("flops")
         expect(alert).to_contain_text("/training")
-        watch.complaints.clear()
 
 
 @pytest.mark.long
@@ -396,6 +394,7 @@ def test_a_wrong_value_of_a_sweep_is_said_at_its_axis(visit: Visit, service: str
     run = {name: SMALL[name] for name in ("model", "data", "training")}
     width = "/model/layers/0/width"
     with visit(service) as (page, watch):
+        watch.refused_on_purpose = True
         opened(page, "sweeps", {"run": run, "axes": [{"field": width, "values": [4, 0]}]})
         there = page.locator('[id="wrong/axes/0/values"]')
         expect(there).to_contain_text(f"combination 1 ({width} = 0)")
@@ -405,9 +404,6 @@ def test_a_wrong_value_of_a_sweep_is_said_at_its_axis(visit: Visit, service: str
         field(page, "/axes/1/field").fill("/seed")
         field(page, "/axes/1/values").fill("0, 1")
         expect(page.locator(".cost")).to_contain_text("Combinations6")
-        assert watch.complaints
-        assert all("422" in complaint for complaint in watch.complaints)
-        watch.complaints.clear()
 
 
 def test_a_sweep_becomes_a_table_with_its_powers(page: Page, service: str) -> None:
