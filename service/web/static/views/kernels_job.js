@@ -1,6 +1,6 @@
 // A large kernel: its tiles as they fill in, and every way to read it.
 import { html, useEffect, useRef, useState } from "../page/html.js";
-import { follow, get, npy, raw } from "../page/api.js";
+import { get, npy, raw } from "../page/api.js";
 import { save } from "../page/files.js";
 import { Copy } from "../components/copy.js";
 import { Loading } from "../components/empty.js";
@@ -8,28 +8,11 @@ import { Heatmap } from "../components/heatmap.js";
 import { Problem } from "../components/problem.js";
 import { Status } from "../components/status.js";
 import { counted, sized } from "./compose_aside.js";
+import { useJob } from "./jobs.js";
 import { Facts } from "./kernels_result.js";
 
 const NPY = { headers: { Accept: "application/x-npy" } };
 const MOST_BYTES = 1e9; // a browser holds a file in memory before it saves it
-
-/** A job as it changes, by its events; `state` is "open", "lost" or "ended". */
-export function useJob(path) {
-  const [job, keep] = useState(null);
-  const [state, tell] = useState("open");
-  const [error, fail] = useState(null);
-  useEffect(() => {
-    const stop = new AbortController();
-    const load = () => get(path, { signal: stop.signal }).then(keep);
-    const again = () => load().catch(() => {}); // the next event asks again
-    load()
-      .then(() => follow(`${path}/events`, { signal: stop.signal, onEvent: again, onState: tell }))
-      .then(again)
-      .catch((refused) => stop.signal.aborted || fail(refused));
-    return () => stop.abort();
-  }, [path]);
-  return { job, state, error, keep };
-}
 
 export function KernelJob({ id }) {
   const { job, state, error, keep } = useJob(`/kernels/${id}`);

@@ -1,12 +1,10 @@
 // Regime reports: is this network, on this data, in the kernel regime?
-import { html, useState } from "../page/html.js";
-import { Empty, Loading } from "../components/empty.js";
+import { html } from "../page/html.js";
+import { Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
 import { Status } from "../components/status.js";
-import { Cost, Programs, Share } from "./compose_aside.js";
-import { SpecForm, Wrong, tidied, useSchemas, useSending, useSpec } from "./compose_form.js";
-import { Before } from "./jobs_before.js";
-import { useJob } from "./kernels_job.js";
+import { SpecForm } from "./compose_form.js";
+import { Asked, Before, useJob } from "./jobs.js";
 import { Report } from "./regime_report.js";
 
 const START = {
@@ -33,46 +31,15 @@ const SECTIONS = [
 ];
 
 export function View({ id, query }) {
-  const [error, fail] = useState(null);
-  const schemas = useSchemas(fail);
   if (id) return html`<${Job} id=${id} />`;
-  if (error) return html`<${Problem} error=${error} />`;
-  if (!schemas) return html`<${Loading} what="Loading" />`;
-  if (!schemas.RegimeSpec) return html`<${Empty} title="No regime reports here">This service does not make them.<//>`;
-  return html`<${Asked} schemas=${schemas} query=${query} />`;
-}
-
-function Asked({ schemas, query }) {
-  const edited = useSpec({ view: "regime", name: "RegimeSpec", query, start: START, schemas });
-  const { spec } = edited;
-  const { errors, live, send, isSending, failed } = useSending(edited);
-  const body = tidied(spec, "RegimeSpec", schemas);
-  const begin = async () => {
-    const started = await send("/regime", body);
-    if (started) location.hash = `#/regime/${started.id}`;
-  };
+  const before = html`<${Before} name="regime" title="Reports" badge=${(job) => ({ ...job, outcome: job.result?.verdict })} />`;
   return html`
-    <div class="intro">
+    <${Asked} view="regime" name="RegimeSpec" none="No regime reports here" query=${query} start=${START}
+      fields=${(form) => html`<${SpecForm} ...${form} sections=${SECTIONS} />`} button="Start the report" before=${before}>
       <h1>Is it in the kernel regime?</h1>
       <p class="lead">A network is trained from several starts. If its kernel hardly changes on the way, and a
         linear model trained beside it stays close, then kernel theory describes it; otherwise it learns features.</p>
-    </div>
-    <div class="compose">
-      <${SpecForm} schemas=${schemas} name="RegimeSpec" spec=${spec} errors=${errors} change=${edited.change} sections=${SECTIONS} />
-      <aside class="beside" aria-label="What it costs, and how to start it">
-        <div class="card">
-          <p class="actions">
-            <button class="button primary" disabled=${isSending} onClick=${begin}>${isSending ? "Starting…" : "Start the report"}</button>
-            <${Share} view="regime" spec=${body} />
-          </p>
-          <${Wrong} errors=${errors} />
-          ${failed && html`<${Problem} error=${failed} />`}
-          <${Cost} path="/regime/estimate" title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${live} />
-        </div>
-        <${Programs} path="/regime" spec=${body} />
-        <${Before} name="regime" title="Reports" badge=${(job) => ({ ...job, outcome: job.result?.verdict })} />
-      </aside>
-    </div>`;
+    <//>`;
 }
 
 function Job({ id }) {

@@ -1,13 +1,11 @@
 // Sweeps: a run at many values of its fields, as one table.
-import { html, useEffect, useState } from "../page/html.js";
-import { follow, get } from "../page/api.js";
+import { html } from "../page/html.js";
 import { fetched } from "../page/files.js";
-import { Empty, Loading } from "../components/empty.js";
+import { Loading } from "../components/empty.js";
 import { Problem } from "../components/problem.js";
 import { Status } from "../components/status.js";
-import { Cost, Programs, Share } from "./compose_aside.js";
-import { SpecForm, Wrong, tidied, useSchemas, useSending, useSpec } from "./compose_form.js";
-import { Before } from "./jobs_before.js";
+import { SpecForm } from "./compose_form.js";
+import { Asked, Before, useJob } from "./jobs.js";
 import { Axes } from "./sweeps_axes.js";
 import { Charts } from "./sweeps_charts.js";
 import { Table } from "./sweeps_table.js";
@@ -32,68 +30,21 @@ const SECTIONS = [
   { title: "The run", names: ["run"], says: "Its seeds train together, and give every number an interval." },
 ];
 
-export function View({ id, query }) {
-  const [error, fail] = useState(null);
-  const schemas = useSchemas(fail);
-  if (id) return html`<${Job} id=${id} />`;
-  if (error) return html`<${Problem} error=${error} />`;
-  if (!schemas) return html`<${Loading} what="Loading" />`;
-  if (!schemas.SweepSpec) return html`<${Empty} title="No sweeps here">This service does not make them.<//>`;
-  return html`<${Asked} schemas=${schemas} query=${query} />`;
-}
+const fields = (form) => html`
+  <div class="sweep-spec">
+    <${Axes} spec=${form.spec} errors=${form.errors} change=${form.change} />
+    <${SpecForm} ...${form} sections=${SECTIONS} />
+  </div>`;
 
-function Asked({ schemas, query }) {
-  const edited = useSpec({ view: "sweeps", name: "SweepSpec", query, start: START, schemas });
-  const { spec } = edited;
-  const { errors, live, send, isSending, failed } = useSending(edited);
-  const body = tidied(spec, "SweepSpec", schemas);
-  const begin = async () => {
-    const started = await send("/sweeps", body);
-    if (started) location.hash = `#/sweeps/${started.id}`;
-  };
+export function View({ id, query }) {
+  if (id) return html`<${Job} id=${id} />`;
   return html`
-    <div class="intro">
+    <${Asked} view="sweeps" name="SweepSpec" none="No sweeps here" query=${query} start=${START} fields=${fields}
+      button="Start the sweep" before=${html`<${Before} name="sweeps" title="Sweeps" />`}>
       <h1>Compare many runs</h1>
       <p class="lead">A run is trained with every combination of some of its fields' values: widths, learning rates,
         parameterizations. Each is a row of one table.</p>
-    </div>
-    <div class="compose">
-      <div class="sweep-spec">
-        <${Axes} spec=${spec} errors=${errors} change=${edited.change} />
-        <${SpecForm} schemas=${schemas} name="SweepSpec" spec=${spec} errors=${errors} change=${edited.change} sections=${SECTIONS} />
-      </div>
-      <aside class="beside" aria-label="What it costs, and how to start it">
-        <div class="card">
-          <p class="actions">
-            <button class="button primary" disabled=${isSending} onClick=${begin}>${isSending ? "Starting…" : "Start the sweep"}</button>
-            <${Share} view="sweeps" spec=${body} />
-          </p>
-          <${Wrong} errors=${errors} />
-          ${failed && html`<${Problem} error=${failed} />`}
-          <${Cost} path="/sweeps/estimate" title="Estimate" spec=${body} isSettled=${edited.settled === spec} onFound=${live} />
-        </div>
-        <${Programs} path="/sweeps" spec=${body} />
-        <${Before} name="sweeps" title="Sweeps" />
-      </aside>
-    </div>`;
-}
-
-/** A sweep as it grows: `{job, state, error, keep}`. Rows come with the events, the rest with the job. */
-function useSweep(path) {
-  const [job, keep] = useState(null);
-  const [state, tell] = useState("open");
-  const [error, fail] = useState(null);
-  useEffect(() => {
-    const stop = new AbortController();
-    const load = () => get(path, { signal: stop.signal }).then(keep);
-    const take = (event) => keep((known) => (TAKE[event.kind] ?? ((same) => same))(known, event));
-    load()
-      .then(() => follow(`${path}/events`, { signal: stop.signal, onEvent: take, onState: tell }))
-      .then(load)
-      .catch((refused) => stop.signal.aborted || fail(refused));
-    return () => stop.abort();
-  }, [path]);
-  return { job, state, error, keep };
+    <//>`;
 }
 
 // What an event changes of a job; those from before it was loaded come again, and change nothing.
@@ -107,8 +58,10 @@ const TAKE = {
     : { ...job, seconds_left: left, progress: { ...job.progress, fraction, ...counts } }),
 };
 
+const taken = (job, event) => (TAKE[event.kind] ?? ((same) => same))(job, event);
+
 function Job({ id }) {
-  const { job, state, error, keep } = useSweep(`/sweeps/${id}`);
+  const { job, state, error, keep } = useJob(`/sweeps/${id}`, taken);
   if (error) return html`<${Problem} error=${error} />`;
   if (!job) return html`<${Loading} what="Loading the sweep" />`;
   const { done, total } = job.progress.combinations;
