@@ -1,4 +1,4 @@
-"""Jobs whose answer is waited for: how they stand, and a bar that shows it."""
+"""Work whose answer is waited for: a service's jobs, and a bar that shows how far they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from service.commands.terminal import err
+from service.commands.terminal import err, give_up
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5
@@ -18,6 +18,14 @@ def states(job: Any) -> Iterator[Mapping[str, Any]]:
         yield view
         time.sleep(POLL_SECONDS)
     yield view
+
+
+def result_of(job: Any, what: str) -> Any:
+    """The result of a service's job, while a bar shows how far it is; `what` it is, in case there is none."""
+    for view in shown((view["progress"]["fraction"], view) for view in states(job)):
+        if view["status"] == "succeeded":
+            return view["result"]
+    raise give_up(f"The {what} was not made: {view['meaning']} {(view['error'] or {}).get('detail', '')}")
 
 
 def shown(steps: Iterator[tuple[float, T]]) -> Iterator[T]:

@@ -19,13 +19,10 @@ from service.commands.common import (
     service_at,
     spec_of,
 )
-from service.commands.jobs import shown, states
-from service.commands.terminal import give_up
+from service.commands.jobs import result_of, shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from service.client import Client
 
 COLOURS = {"lazy": "green", "rich": "magenta", "between": "yellow", "undetermined": "red"}
 COLUMNS: dict[str, Any] = {
@@ -58,7 +55,7 @@ def regime(
     """
     with service_at(url, key) as client:
         asked = read(spec, changes, lambda: {n: of_run(s) for n, s in experiments_of(client)().items()})
-        report = _here(asked.spec) if client is None else _there(client, asked.spec)
+        report = _here(asked.spec) if client is None else result_of(client.regime(asked.spec), "report")
     answer(report, lambda: readable(report), as_json=as_json)
 
 
@@ -76,14 +73,6 @@ def _here(body: Any) -> Any:
     for step in shown((step.progress, step) for step in regime_report(asked)):
         report = step.report
     return report
-
-
-def _there(client: Client, body: Any) -> Any:
-    job = client.regime(body)
-    for view in shown((view["progress"]["fraction"], view) for view in states(job)):
-        if view["status"] == "succeeded":
-            return view["result"]
-    raise give_up(f"The report was not made: {view['meaning']} {(view['error'] or {}).get('detail', '')}")
 
 
 def readable(report: Any) -> Iterator[RenderableType]:

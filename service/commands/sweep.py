@@ -23,13 +23,10 @@ from service.commands.common import (
     spec_of,
     write,
 )
-from service.commands.jobs import shown, states
-from service.commands.terminal import give_up
+from service.commands.jobs import result_of, shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-    from service.client import Client
 
 SUFFIXES = (".csv", ".json")
 COLUMNS = {
@@ -75,7 +72,7 @@ def sweep(
         known = experiments_of(client)
         asked = read(spec, changes, lambda: {name: {"run": run, "axes": []} for name, run in known().items()})
         body = with_axes(asked.spec, axis or [])
-        table = _here(body) if client is None else _there(client, body)
+        table = _here(body) if client is None else result_of(client.sweep(body), "table")
     if out is not None:
         from service.runs.sweeps import FORMATS
 
@@ -113,14 +110,6 @@ def _here(body: Any) -> Any:
     for step in shown((step.progress, step) for step in steps_of(asked)):
         table = step.result
     return table
-
-
-def _there(client: Client, body: Any) -> Any:
-    job = client.sweep(body)
-    for view in shown((view["progress"]["fraction"], view) for view in states(job)):
-        if view["status"] == "succeeded":
-            return view["result"]
-    raise give_up(f"The table was not made: {view['meaning']} {(view['error'] or {}).get('detail', '')}")
 
 
 def readable(table: Mapping[str, Any]) -> Iterator[RenderableType]:
