@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.compute.nursery import NUMBER, unpacked
 from service.encoding import Message
@@ -135,6 +135,14 @@ class Worker:
         return Message.unpack(data)
 
 
+class Nursery(NamedTuple):
+    """The nursery as its parent sees it."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    """Over which it is asked for children."""
+
+
 class Launcher:
     """Has children forked by a nursery, which it starts from a thread of its own.
 
@@ -147,8 +155,7 @@ class Launcher:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="launcher")
         self._founding = threading.Lock()
         self._closed = False
-        self._nursery: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._nursery: Nursery | None = None
 
     def start(self) -> Worker:
         """A new child, ready to answer. The first takes as long as it takes to load what children need.
@@ -161,7 +168,7 @@ class Launcher:
         return self._thread.submit(self._start).result()
 
     def _start(self) -> Worker:
-        nursery, control = self._founded()
+        process, control = self._founded()
         ours, work = socket.socketpair()
         keeper, kept = socket.socketpair()
         with work, kept, suppress(OSError):  # it is dead, which is found below
@@ -173,36 +180,39 @@ class Launcher:
         keeper.close()
         if told:
             raise OSError(-pid, os.strerror(-pid))
-        raise WorkerDied(nursery.wait())
+        raise WorkerDied(process.wait())
 
-    def _founded(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """The nursery, perhaps still loading, and the way to ask it."""
+    def _founded(self) -> Nursery:
+        """The nursery, perhaps still loading; a new one where it died."""
         with self._founding:
             if self._closed:
                 raise RuntimeError("the launcher is closed")
-            if self._nursery is None or self._control is None or self._nursery.poll() is not None:
-                if self._control is not None:
-                    self._control.close()
-                self._control, theirs = socket.socketpair()
-                with theirs:
-                    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-                    arguments = [str(os.getpid()), str(theirs.fileno()), self._warm, str(self._memory)]
-                    self._nursery = subprocess.Popen(
-                        [sys.executable, "-P", "-m", "service.compute.start", *arguments],
-                        env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
-                        pass_fds=[theirs.fileno()],
-                        stdin=subprocess.DEVNULL,
-                    )
-            return self._nursery, self._control
+            if self._nursery is not None and self._nursery.process.poll() is not None:
+                self._nursery.control.close()
+                self._nursery = None
+            self._nursery = self._nursery or self._new_nursery()
+            return self._nursery
+
+    def _new_nursery(self) -> Nursery:
+        control, theirs = socket.socketpair()
+        with theirs:
+            path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+            arguments = [str(os.getpid()), str(theirs.fileno()), self._warm, str(self._memory)]
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "service.compute.start", *arguments],
+                env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        return Nursery(process, control)
 
     def close(self) -> None:
         """Kill the nursery, and with it every child that is left."""
         with self._founding:
             self._closed = True
             if self._nursery is not None:
-                self._nursery.kill()
+                self._nursery.process.kill()
         self._thread.shutdown()
         if self._nursery is not None:
-            self._nursery.wait()
-        if self._control is not None:
-            self._control.close()
+            self._nursery.process.wait()
+            self._nursery.control.close()
