@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from functools import cache, lru_cache
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform
@@ -79,11 +79,4 @@ def from_jsonable(kind: Any, value: Any) -> Any:
 
 def to_jsonable(value: Any) -> Any:
     """Plain lists, dicts, numbers and strings from which `from_jsonable` makes the spec again."""
-    kind: Any = type(value)
-    return adapter_of(kind).dump_python(value, mode="json")
-
-
-@lru_cache
-def adapter_of(kind: Any) -> TypeAdapter[Any]:
-    """What reads and writes a class."""
-    return TypeAdapter(kind)
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
