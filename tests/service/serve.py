@@ -36,10 +36,14 @@ def become_newer() -> None:
     service.app.VERSION = f"{service.app.VERSION}.next"
 
 
-if "NTK_TEST_UPGRADE" in os.environ:
-    become_newer()
+def main(work: str) -> None:
+    """Serve until told to stop."""
+    if "NTK_TEST_UPGRADE" in os.environ:
+        become_newer()
+    settings = Settings()
+    app = create_app(settings, WORK[work])
+    server_of(app, settings).run()
+
 
 if __name__ == "__main__":
-    settings = Settings()
-    app = create_app(settings, WORK[sys.argv[1]])
-    server_of(app, settings).run()
+    main(sys.argv[1])

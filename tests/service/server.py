@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+
+from tests.service.stable import started
 
 T = TypeVar("T")
 PATIENCE = 30.0
@@ -70,10 +69,7 @@ class Server:
         return self.process.pid
 
     def start(self) -> None:
-        environment = {**os.environ, **self._environment}
-        with self.log.open("a") as log:
-            command = [sys.executable, "-m", "tests.service.serve", self._work]
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self.process = started("tests.service.serve", self._work, self._environment, self.log)
         eventually(self._ready, patience=90)
 
     def _ready(self) -> bool:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.service.server import PATIENCE, Server, eventually
+from tests.service.stable import started
 
 QUICK = {"NTK_LEASE_SECONDS": "1.5", "NTK_WARM_PROCESSES": "1", "NTK_DATABASE_CONNECTIONS": "5"}
 
@@ -25,7 +23,8 @@ class Worker:
         self, directory: Path, name: str, work: str, prefix: Sequence[str] = (), **environment: str
     ) -> None:
         self.log = directory / f"{name}.log"
-        self._command = [*prefix, sys.executable, "-m", "tests.service.work", work]
+        self._work = work
+        self._prefix = prefix
         self._environment = {"NTK_DATA_DIR": str(directory / "data"), "NTK_LOG_LEVEL": "info", **environment}
         self._starts = 0
 
@@ -36,9 +35,7 @@ class Worker:
     def launch(self) -> None:
         """Start it; `ready` says when it works."""
         self._starts += 1
-        with self.log.open("a") as log:
-            environment = {**os.environ, **self._environment}
-            self._process = subprocess.Popen(self._command, env=environment, stdout=log, stderr=log)
+        self._process = started("tests.service.work", self._work, self._environment, self.log, self._prefix)
 
     def ready(self) -> None:
         eventually(self._works, patience=90)
