@@ -67,10 +67,10 @@ class Contraction:
             shape = (*first.shape[:2], *second.shape[:2])
             flat = matrix_product(first.flatten(0, 1), second.flatten(0, 1), itself=itself)
             return flat.reshape(shape).transpose(1, 2)
-        if not self.out:
+        if not self.out and (first.is_contiguous() or first.shape[2] < FEW):
             return matrix_product(first.flatten(1), second.flatten(1), itself=itself)
         each = (matrix_product(first[:, a], second[:, a], itself=itself) for a in range(first.shape[1]))
-        return torch.stack(list(each), dim=-1)
+        return torch.stack(list(each), dim=-1) if self.out else sum_in_place(each)  # without a copy
 
 
 def same(first: Tensor, second: Tensor) -> bool:
