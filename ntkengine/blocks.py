@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 LONGEST = 2**14  # numbers in one sum: long ones of float32 lose digits
-FEW = 256  # rows; of so few, all parts of a long sum are taken in one batch of products
+FEW, SHORT = 256, 2**12  # of so few rows, parts of a sum of so many numbers go in one batch of products
+CACHED = 2**23  # bytes of gradients that are used while caches hold them
+NARROWEST = 16  # numbers read, the gradients of whose weights are taken at a time, whatever they hold
 STRIPS = 4  # of the rows of a matrix whose product with itself is taken: the fewer, the more is done twice
 
 Shares = Mapping[str, float]  # weights of a layer's tensors, by name
@@ -52,6 +54,10 @@ class Contraction:
     right: str
     out: str
 
+    def pairs(self, k: int) -> int:
+        """How many pairs of k outputs."""
+        return k if self.left == self.right else k * k
+
     def product(self, first: Tensor, second: Tensor) -> Tensor:
         """`sum_p first[i, a, p] second[j, b, p]`, shape (n1, n2, *out)."""
         import torch
@@ -61,10 +67,10 @@ class Contraction:
             shape = (*first.shape[:2], *second.shape[:2])
             flat = matrix_product(first.flatten(0, 1), second.flatten(0, 1), itself=itself)
             return flat.reshape(shape).transpose(1, 2)
-        if not self.out:
+        if not self.out and (first.is_contiguous() or first.shape[2] < FEW):
             return matrix_product(first.flatten(1), second.flatten(1), itself=itself)
         each = (matrix_product(first[:, a], second[:, a], itself=itself) for a in range(first.shape[1]))
-        return torch.stack(list(each), dim=-1)
+        return torch.stack(list(each), dim=-1) if self.out else sum_in_place(each)  # without a copy
 
 
 def same(first: Tensor, second: Tensor) -> bool:
@@ -97,20 +103,20 @@ def matrix_product(first: Tensor, second: Tensor, *, itself: bool) -> Tensor:
 
 def product_of_few(first: Tensor, second: Tensor) -> Tensor:
     """`first @ second.T` of few long rows: a product for each part of the sum would be too small a call."""
-    parts = first.shape[1] // LONGEST
-    whole = parts * LONGEST
+    parts = first.shape[1] // SHORT
+    whole = parts * SHORT
     product = first[:, whole:] @ second[:, whole:].T
     if parts:
-        a = first[:, :whole].reshape(-1, parts, LONGEST).transpose(0, 1)
-        b = second[:, :whole].reshape(-1, parts, LONGEST).permute(1, 2, 0)
+        a = first[:, :whole].reshape(-1, parts, SHORT).transpose(0, 1)
+        b = second[:, :whole].reshape(-1, parts, SHORT).permute(1, 2, 0)
         product += (a @ b).sum(0)
     return product
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """What a layer's weights read at positions, h (n, P, fan_in), and `df_a / d(its output)`, g (n, k, P,
-    width)."""
+    """What a layer's weights read at positions, h (n, P, fan_in), and `df_a / d(its output)`, g (n, P, k,
+    width): products over positions, and over outputs and width, are products of matrices as they are."""
 
     h: Tensor
     g: Tensor
@@ -118,12 +124,12 @@ class Derivatives:
     @classmethod
     def room(cls, n: int, k: int, h: Tensor, g: Tensor) -> Derivatives:
         """For n inputs and k outputs, given those of some."""
-        return cls(empty(h, n, *h.shape[1:]), empty(g, n, k, *g.shape[2:]))
+        return cls(empty(h, n, *h.shape[1:]), empty(g, n, g.shape[2], k, g.shape[3]))
 
     def write(self, rows: slice, outputs: slice, h: Tensor, g: Tensor) -> None:
-        """Those of some inputs and outputs."""
+        """Those of some inputs and outputs, g (n, k, P, width)."""
         self.h[rows] = h
-        self.g[rows, outputs] = g
+        self.g[rows, :, outputs] = g.transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -191,6 +197,12 @@ class Sums:
             return False
         return self.by_gradients(n1, n2, k, outputs) < self.by_pairs(n1, n2, outputs)
 
+    def keeps_gradients(self, n1: int, n2: int, k: int, outputs: int) -> bool:
+        """Whether gradients are kept, and not what they are made of, which may be less."""
+        gradients = k * self.fan_in * self.width
+        less = gradients < self.positions * (self.fan_in + k * self.width)
+        return self.gradients_pay(n1, n2, k, outputs) and (self.groups > 1 or less)
+
     def cost(self, n1: int, n2: int, k: int, outputs: int) -> float:
         """Multiplications by the cheaper way."""
         if self.gradients_pay(n1, n2, k, outputs):
@@ -212,21 +224,53 @@ def gradients_block(
 def shared_block(
     left: Derivatives, right: Derivatives, contraction: Contraction, scales: tuple[float, float]
 ) -> Tensor:
-    """The same from all pairs of positions, for weights that are the same at all of them."""
+    """The same for weights that are the same at all positions, by whichever way is the cheaper one."""
     import torch
 
+    (n1, places, fan_in), (_, _, k, width), n2 = left.h.shape, left.g.shape, len(right.h)
+    if Sums(places, fan_in, width).gradients_pay(n1, n2, k, contraction.pairs(k)):
+        return strips_block(left, right, contraction, scales)
     inner = torch.einsum("ipd,jqd->ijpq", left.h, right.h) * scales[0] + scales[1]
     return from_pairs(left, right, contraction, inner)
+
+
+def strips_block(
+    left: Derivatives, right: Derivatives, contraction: Contraction, scales: tuple[float, float]
+) -> Tensor:
+    """The same from gradients, of the weights of some numbers read at a time: these stay in the caches."""
+    n, _, fan_in = left.h.shape
+    k, width = left.g.shape[2:]
+    strip = strip_of(n * k * width * left.h.itemsize)
+    itself = same(left.h, right.h) and same(left.g, right.g)
+
+    def gradients(side: Derivatives, start: int) -> Tensor:
+        outer = side.g.flatten(2).mT @ side.h[:, :, start : start + strip]
+        return outer.view(len(outer), k, -1)
+
+    def product(start: int) -> Tensor:
+        first = gradients(left, start)
+        return contraction.product(first, first if itself else gradients(right, start))
+
+    block = sum_in_place(product(start) for start in range(0, fan_in, strip)).mul_(scales[0])
+    if scales[1]:
+        sums = left.g.sum(1), right.g.sum(1)
+        block.add_(contraction.product(sums[0], sums[0] if itself else sums[1]), alpha=scales[1])
+    return block
+
+
+def strip_of(column: int) -> int:
+    """How many numbers read make a strip, by the bytes of the gradients of the weights of one."""
+    return max(NARROWEST, CACHED // max(1, column))
 
 
 def from_pairs(left: Derivatives, right: Derivatives, contraction: Contraction, inner: Tensor) -> Tensor:
     """`sum_pq inner[i, j, p, q] (g_p . g'_q)`: products of what two positions read, times what they do."""
     import torch
 
-    if left.g.shape[2] == right.g.shape[2] == 1:
-        outer = contraction.product(left.g[:, :, 0], right.g[:, :, 0])
+    if left.g.shape[1] == right.g.shape[1] == 1:
+        outer = contraction.product(left.g[:, 0], right.g[:, 0])
         return outer.mul_(inner.reshape(*inner.shape[:2], *[1] * (outer.ndim - 2)))
-    letters = f"i{contraction.left}po,j{contraction.right}qo,ijpq->ij{contraction.out}"
+    letters = f"ip{contraction.left}o,jq{contraction.right}o,ijpq->ij{contraction.out}"
     return torch.einsum(letters, left.g, right.g, inner)
 
 
@@ -237,5 +281,5 @@ def separate_block(
     import torch
 
     inner = torch.einsum("ipd,jpd->ijp", left.h, right.h) * scales[0] + scales[1]
-    letters = f"i{contraction.left}po,j{contraction.right}po,ijp->ij{contraction.out}"
+    letters = f"ip{contraction.left}o,jp{contraction.right}o,ijp->ij{contraction.out}"
     return torch.einsum(letters, left.g, right.g, inner)

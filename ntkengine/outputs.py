@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,7 +23,7 @@ class OutputForm:
 
     def pairs(self, k: int) -> int:
         """How many pairs of outputs are computed for a pair of inputs."""
-        return math.prod(k for _ in set(self.contraction.left + self.contraction.right))
+        return self.contraction.pairs(k)
 
 
 _TRACE = Contraction("a", "a", "")

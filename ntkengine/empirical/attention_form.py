@@ -76,8 +76,8 @@ def opened(
     """The output of self-attention, from modules and recorded steps alone."""
     h = x if module.batch_first else x.transpose(0, 1)  # (n, P, channels)
     projected = record(h, nn.functional.linear(h, module.in_proj_weight, module.in_proj_bias))
-    by_head = projected.reshape(*projected.shape[:2], 3, module.num_heads, -1).permute(2, 0, 3, 1, 4)
-    query, key, value = by_head.unbind()  # (n, heads, P, channels of a head)
+    parts = projected.reshape(*projected.shape[:2], 3, module.num_heads, -1).unbind(2)
+    query, key, value = (part.transpose(1, 2) for part in parts)  # (n, heads, P, channels of a head)
     scores = query @ key.mT / query.shape[-1] ** 0.5
     if attn_mask is not None:  # (P, P), or (n heads, P, P)
         added = numbers(attn_mask, h)

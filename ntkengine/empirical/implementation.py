@@ -49,10 +49,16 @@ class LayerWork:
     numbers: int
     sums: Sums | None
 
-    def by_gradients(self, work: Work) -> bool:
-        """Whether its share comes from gradients of its weights, not from pairs of positions."""
+    def keeps_gradients(self, work: Work) -> bool:
+        """Whether gradients of its weights are kept, not what they are made of."""
         sums = self.sums
-        return sums is not None and sums.gradients_pay(work.n1, work.n2, work.k, work.outputs)
+        return sums is not None and sums.keeps_gradients(work.n1, work.n2, work.k, work.outputs)
+
+    def in_strips(self, work: Work) -> bool:
+        """Whether gradients of its weights are made of what is kept, some at a time."""
+        sums = self.sums
+        pay = sums is not None and sums.gradients_pay(work.n1, work.n2, work.k, work.outputs)
+        return pay and not self.keeps_gradients(work)
 
     @property
     def multiplications(self) -> float:
@@ -111,3 +117,10 @@ class Implementation(ABC):
     ) -> Iterator[Tensor]:
         """Shares whose sum is a block (n1, n2, *outputs) of two sets of rows: of the tensors with a weight,
         each times it."""
+
+    def square(
+        self, subject: Subject, x: Any, work: Work, contraction: Contraction, weights: Mapping[str, float]
+    ) -> Iterator[Tensor]:
+        """The same of a kernel of all rows of x with themselves in one block."""
+        side = self.derivatives(subject, x, work)
+        return self.contract(subject, side, side, contraction, weights)

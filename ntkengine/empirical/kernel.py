@@ -227,6 +227,10 @@ class Blocks:
 
     def total(self, rows: slice, columns: slice) -> dict[str, Tensor]:
         """The kernel of some rows of x1 and some of x2."""
+        if self.x2 is None and rows == columns == slice(0, self.work.n1):
+            form = self.form.contraction
+            shares = self.implementation.square(self.subject, self.x1, self.work, form, self.weights)
+            return {"ntk": self.finished(sum_in_place(shares), True)}
         block = self.contracted(self.sides(rows, columns), self.weights)
         return {"ntk": self.finished(block, rows == columns)}
 

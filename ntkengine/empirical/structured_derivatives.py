@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ntkengine.blocks import Contraction, Sums
+from ntkengine.blocks import NARROWEST, Contraction, Sums
 from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ class StructuredDerivatives(Implementation):
                 flops += 2.0 * layer.numbers * (2 * work.k * rows + pairs)
             else:
                 flops += 2.0 * sums.cost(work.n1, work.n2, work.k, work.outputs)
-        return Cost(flops, 2 * kept_bytes(layers, work) + pass_bytes(layers, work, 1))
+        return Cost(
+            flops, 2 * (kept_bytes(layers, work) + strips_bytes(layers, work)) + pass_bytes(layers, work, 1)
+        )
 
     def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
         return {layer.path: "structured" if layer.sums else "jacobian" for layer in layers}
@@ -70,17 +72,44 @@ class StructuredDerivatives(Implementation):
         for name in left.tensors.keys() & weights.keys():
             yield weights[name] * contraction.product(left.tensors[name], right.tensors[name])
 
+    def square(
+        self, subject: Subject, x: Any, work: Work, contraction: Contraction, weights: Mapping[str, float]
+    ) -> Iterator[Tensor]:
+        """A trace is a sum over outputs: where a pass takes all rows, what it gives is used and dropped."""
+        from ntkengine.empirical.subject import length
+
+        rows = length(x)
+        outputs = outputs_within(subject.layers, work, pass_room(subject.layers, work, rows) // rows)
+        if contraction.out or not outputs:
+            yield from super().square(subject, x, work, contraction, weights)
+            return
+        for each in subject.passes(x, rows, outputs):
+            module, form = subject.forms[each.path]
+            shares = under(each.path, weights)
+            if shares:
+                side = each.share(work)
+                yield form.block(module, side, side, contraction, shares)
+        tensors = subject.jacobians(x, subject.without_form())
+        for name in tensors.keys() & weights.keys():
+            yield weights[name] * contraction.product(tensors[name], tensors[name])
+
 
 def kept_bytes(layers: Sequence[LayerWork], work: Work) -> int:
     """What is kept of one input for all outputs."""
 
     def numbers(layer: LayerWork) -> int:
         sums = layer.sums
-        if sums is None or layer.by_gradients(work):
+        if sums is None or layer.keeps_gradients(work):
             return work.k * layer.numbers
         return sums.positions * (sums.fan_in + work.k * sums.width)
 
     return work.itemsize * sum(map(numbers, layers))
+
+
+def strips_bytes(layers: Sequence[LayerWork], work: Work) -> int:
+    """What gradients in the narrowest strips take of one input, for all outputs."""
+    widths = (layer.sums.width for layer in layers if layer.sums and layer.in_strips(work))
+    return work.itemsize * work.k * NARROWEST * max(widths, default=0)
 
 
 def pass_bytes(layers: Sequence[LayerWork], work: Work, outputs: int) -> int:
@@ -90,14 +119,24 @@ def pass_bytes(layers: Sequence[LayerWork], work: Work, outputs: int) -> int:
     return work.itemsize * sum(each.positions * (each.fan_in + (3 + outputs) * each.width) for each in known)
 
 
-def at_a_time(layers: Sequence[LayerWork], work: Work, rows: int) -> tuple[int, int]:
-    """How many of so many rows, and of the outputs, a pass backward takes, so that it holds no more than
-    `PASS`, nor than the cost counts for these rows beside what is kept of them. Outputs go first: those of
-    one row share all that a pass forward holds."""
-    room = min(PASS, rows * (kept_bytes(layers, work) + pass_bytes(layers, work, 1)))
+def pass_room(layers: Sequence[LayerWork], work: Work, rows: int) -> int:
+    """Bytes that a pass backward may hold: `PASS`, or what the cost counts for so many rows beside what is
+    kept of them, if that is less."""
+    return min(PASS, rows * (kept_bytes(layers, work) + pass_bytes(layers, work, 1)))
+
+
+def outputs_within(layers: Sequence[LayerWork], work: Work, room: int) -> int:
+    """How many outputs a pass backward can take if it may hold so many bytes of a row; 0: not one."""
     of_none = pass_bytes(layers, work, 0)
     of_one = max(1, pass_bytes(layers, work, 1) - of_none)
-    outputs = max(1, min(work.k, (room - of_none) // of_one)) if work.batched else 1
+    return max(0, min(work.k if work.batched else 1, (room - of_none) // of_one))
+
+
+def at_a_time(layers: Sequence[LayerWork], work: Work, rows: int) -> tuple[int, int]:
+    """How many of so many rows, and of the outputs, a pass backward takes. Outputs go first: those of one
+    row share all that a pass forward holds."""
+    room = pass_room(layers, work, rows)
+    outputs = max(1, outputs_within(layers, work, room))
     most = max(1, room // max(1, pass_bytes(layers, work, outputs)))
     return -(-rows // -(-rows // most)), outputs  # in passes of equal size
 

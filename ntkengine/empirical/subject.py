@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,6 +83,14 @@ class Subject:
         gradients, or what they read and the derivatives of what they give. Found for so many rows and
         outputs at a time."""
         found: dict[str, LayerShare] = {}
+        for each in self.passes(x, rows, outputs):
+            if each.path not in found:
+                found[each.path] = each.room(work, length(x), work.k)
+            found[each.path].write(each.rows, each.outputs, each.read, each.given)
+        return found
+
+    def passes(self, x: Inputs, rows: int, outputs: int) -> Iterator[Passed]:
+        """What passes backward, of so many rows and outputs each, give for each module with a known form."""
         for part in cuts(0, length(x), rows):
             calls, y = self.recorded(rows_of(x, part))
             read = {path: self.read(path, each) for path, each in calls.items()}
@@ -92,12 +100,8 @@ class Subject:
                 by_call = self.by_call(calls, y, v, batched=outputs > 1)
                 while by_call:  # a layer's are dropped before the next one's are copied
                     path, gs = by_call.popitem()
-                    given = self.given(path, gs)
-                    if path not in found:
-                        sums = self.sums(path, calls[path], read[path])
-                        found[path] = room(sums, work, length(x), y.shape[1], read[path], given)
-                    found[path].write(part, columns, read[path], given)
-        return found
+                    sums = self.sums(path, calls[path], read[path])
+                    yield Passed(path, sums, part, columns, read[path], self.given(path, gs))
 
     def sums(self, path: str, calls: list[Call], read: Tensor) -> Sums:
         """What the tensors of a module do at all positions of its calls."""
@@ -176,18 +180,16 @@ class Subject:
         squares = self._gradient_squares(alone, v)
         calls, y = self.recorded(x)
         gs, batched = self._tried_pass(calls, y, torch.cat([v, y.new_zeros(len(y) - 1, y.shape[1])]))
-        kept: dict[str, tuple[nn.Module, Form]] = {}
-        layers: dict[str, LayerWork] = {}
-        for path, (module, form) in self.forms.items():
-            rows = length(x)  # a module may hold them on another axis
-            if path not in calls or any(len(h) != rows or len(out) != rows for h, out in calls[path]):
-                continue
-            got, sums = self._share(path, calls[path], gs[path])
-            want = torch.zeros_like(got)
-            want[0, 0] = sum(squares[name] for name in full_names(path, module))
-            if bool(((got - want).abs() <= AGREEMENT[y.element_size()] * want.max()).all()):
-                kept[path] = (module, form)
-                layers[path] = LayerWork(path, sum(p.numel() for _, p in trained(module)), sums)
+        shares: dict[str, tuple[Tensor, Sums]] = {}
+        for path in self.forms.keys() & calls.keys():
+            if all(len(h) == len(out) == len(y) for h, out in calls[path]):  # rows may be on another axis
+                shares[path] = self._share(path, calls[path], gs[path])
+        agreeing = self._agreeing({path: share for path, (share, _) in shares.items()}, squares)
+        kept = {path: form for path, form in self.forms.items() if path in agreeing}
+        layers = {
+            path: LayerWork(path, sum(p.numel() for _, p in trained(module)), shares[path][1])
+            for path, (module, _) in kept.items()
+        }
         if len(kept) < len(self.forms):  # what another form makes be called is not called without it
             reached = replace(self, forms=kept).recorded(x)[0]
             kept = {path: each for path, each in kept.items() if path in reached}
@@ -212,18 +214,28 @@ class Subject:
         module, form = self.forms[path]
         read, given = self.read(path, calls), self.given(path, gs)
         sums = self.sums(path, calls, read)
-        n = len(read)
-        side = room(sums, Work(n, n, 1, read.itemsize, OUTPUT_FORMS["trace"]), n, 1, read, given)
-        side.write(slice(n), slice(1), read, given)
+        work = Work(len(read), len(read), 1, read.itemsize, OUTPUT_FORMS["trace"])
+        side = Passed(path, sums, slice(len(read)), slice(1), read, given).share(work)
         ones = {name: 1.0 for name, _ in trained(module)}
         return form.block(module, side, side, Contraction("a", "a", ""), ones), sums
 
     def _gradient_squares(self, y: Tensor, v: Tensor) -> dict[str, float]:
         """Squared lengths of the gradients of `sum_ia v[i, a] y[i, a]`, by name."""
         found = torch.autograd.grad(y, list(self.tensors.values()), v, materialize_grads=True)
-        return {
-            name: float(torch.linalg.vector_norm(g)) ** 2 for name, g in zip(self.tensors, found, strict=True)
-        }
+        lengths = torch.stack([torch.linalg.vector_norm(g) for g in found])
+        return dict(zip(self.tensors, lengths.square().tolist(), strict=True))
+
+    def _agreeing(self, shares: Mapping[str, Tensor], squares: Mapping[str, float]) -> set[str]:
+        """The forms whose kernel of a row is the square of its gradient, and zero for others."""
+        if not shares:
+            return set()
+        got = torch.stack(list(shares.values()))
+        want = torch.zeros_like(got)
+        own = [sum(squares[name] for name in full_names(path, self.forms[path][0])) for path in shares]
+        want[:, 0, 0] = got.new_tensor(own)
+        off = (got - want).abs().amax((1, 2))
+        agree = (off <= AGREEMENT[got.element_size()] * want[:, 0, 0]).tolist()
+        return {path for path, well in zip(shares, agree, strict=True) if well}
 
 
 def joined(parts: list[Tensor]) -> Tensor:
@@ -231,11 +243,32 @@ def joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
 
-def room(sums: Sums, work: Work, n: int, k: int, read: Tensor, given: Tensor) -> LayerShare:
-    """For what is wanted of a layer, of n inputs and k outputs in all."""
-    if LayerWork("", 0, sums).by_gradients(work):
-        return Gradients.room(n, k, read, given, sums.groups)
-    return Derivatives.room(n, k, read, given)
+@dataclass(frozen=True)
+class Passed:
+    """Of one module, what a pass backward of some rows and outputs gives: read (n, positions, fan_in), given
+    (n, k, positions, width)."""
+
+    path: str
+    sums: Sums
+    rows: slice
+    outputs: slice
+    read: Tensor
+    given: Tensor
+
+    def room(self, work: Work, n: int, k: int) -> LayerShare:
+        """For what is wanted of the module, of n inputs and k outputs in all."""
+        if LayerWork(self.path, 0, self.sums).keeps_gradients(work):
+            return Gradients.room(n, k, self.read, self.given, self.sums.groups)
+        return Derivatives.room(n, k, self.read, self.given)
+
+    def share(self, work: Work) -> LayerShare:
+        """What is wanted of these rows and outputs alone."""
+        if not LayerWork(self.path, 0, self.sums).keeps_gradients(work):
+            return Derivatives(self.read, self.given.transpose(1, 2))  # nothing is copied
+        n, k = self.given.shape[:2]
+        share = self.room(work, n, k)
+        share.write(slice(n), slice(k), self.read, self.given)
+        return share
 
 
 def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:

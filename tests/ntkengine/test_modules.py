@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ntkengine import ResourceError, SpecError, UnsupportedError
+from ntkengine import ResourceError, SpecError, UnsupportedError, blocks
 from ntkengine.blocks import Derivatives, Gradients, Sums
 from ntkengine.empirical import (
     IMPLEMENTATIONS,
@@ -20,6 +20,7 @@ from ntkengine.empirical import (
     empirical_plan,
     structured_derivatives,
 )
+from ntkengine.empirical.structured_derivatives import StructuredDerivatives
 from tests.architectures import ARCHITECTURES, FALLBACKS, built, inputs_of, reference_jacobian
 from tests.compare import assert_close
 
@@ -61,17 +62,21 @@ POSITIONS = (
 
 @pytest.mark.parametrize("name", [*POSITIONS, "torch's attention", "spatial outputs"])
 def test_both_ways_to_a_share_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pairs of positions, and gradients of inputs, each forced on all layers (decision 0063)."""
+    """Pairs of positions, gradients in strips, and gradients that are kept, each forced on all layers
+    (decisions 0063 and 0088)."""
     module, x1, x2 = built(name), inputs_of(name, 3), inputs_of(name, 2, seed=2)
     shares = []
-    for forced, other in ((Gradients, Derivatives), (Derivatives, Gradients)):
+    for pay, keep in ((False, False), (True, False), (True, True)):
         with monkeypatch.context() as patch:
-            patch.setattr(Sums, "gradients_pay", lambda *_, pay=forced is Gradients: pay)
-            patch.setattr(other, "room", None)  # is not called
+            patch.setattr(Sums, "gradients_pay", lambda *_, pay=pay: pay)
+            patch.setattr(Sums, "keeps_gradients", lambda *_, keep=keep: keep)
+            patch.setattr(Derivatives if keep else Gradients, "room", None)  # is not called
+            patch.setattr(blocks, "strip_of", lambda _: 2)  # of some layers the last is narrower
             how: Any = {"outputs": "full", "implementation": "structured_derivatives"}
             shares.append(empirical_ntk_by_layer(module, x1, x2, **how))
     for path, share in shares[0].items():
-        assert_close(share, shares[1][path], rtol=1e-12)
+        for other in shares[1:]:
+            assert_close(share, other[path], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,21 @@ def test_passes_of_any_size_are_the_same(name: str, monkeypatch: pytest.MonkeyPa
     for sizes in ((1, 1), (3, 1), (1, 2), (4, 1)):
         monkeypatch.setattr(structured_derivatives, "at_a_time", lambda *_, sizes=sizes: sizes)
         assert_close(empirical_ntk(module, x, **how), whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", [*POSITIONS, "torch's encoder", "embedding", "depthwise", "gru", "called for nothing"]
+)
+def test_a_trace_of_passes_of_some_outputs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass's share is added and dropped (decision 0088); in blocks, derivatives of all are kept."""
+    module, x = built(name), inputs_of(name, 4)
+    how: Any = {"outputs": "trace", "implementation": "structured_derivatives"}
+    wanted = empirical_ntk(module, x, x, **how)
+    for outputs in (1, 2, 10**6):
+        monkeypatch.setattr(structured_derivatives, "outputs_within", lambda *_, some=outputs: some)
+        with monkeypatch.context() as patch:
+            patch.setattr(StructuredDerivatives, "derivatives", None)  # is not called
+            assert_close(empirical_ntk(module, x, **how), wanted, rtol=1e-12)
 
 
 def test_what_cannot_be_batched_is_said() -> None:
