@@ -13,9 +13,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PAGES := $(wildcard tests/web/test_page*.py)
+COMMANDS := $(filter-out $(PAGES),$(wildcard tests/web/test_*.py)) # no browser
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engine test-faults test-web lint format verify faults docs bench image containers resolve clean
+.PHONY: help run test test-engine test-faults test-pages lint format verify faults docs bench image containers resolve clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,14 +29,17 @@ test: $(VENV)/installed-dev ## install everything; lint, types, import contracts
 	@scripts/system_packages.sh
 	@$(MAKE) --no-print-directory -j 2 lint image
 	@$(MAKE) --no-print-directory -j 3 -O test-engine resolve containers # the last two wait for others, mostly
-	$(BIN)/pytest -n 3 --dist loadfile tests/service # a server waits, too
-	@$(MAKE) --no-print-directory -j 2 -O test-faults test-web # kills, and browsers: one at a time of each
+	$(BIN)/pytest -n 3 --dist loadfile tests/service $(COMMANDS) # a server waits, too
+	@$(MAKE) --no-print-directory -j 2 -O test-faults test-pages # kills, and browsers: one at a time of each
 
 test-engine: $(VENV)/installed-dev
 	$(BIN)/pytest -n auto --dist loadgroup tests/ntkengine tests/test_*.py
 
-test-faults test-web: test-%: $(VENV)/installed-dev
-	$(BIN)/pytest tests/$*
+test-faults: $(VENV)/installed-dev
+	$(BIN)/pytest tests/faults
+
+test-pages: $(VENV)/installed-dev
+	$(BIN)/pytest $(PAGES)
 
 lint: $(VENV)/installed-dev ## style, types and import contracts
 	$(BIN)/ruff check
