@@ -38,8 +38,8 @@ def slope(name: str, widths: list[int], seeds: int) -> float:
 @pytest.mark.parametrize("name", LAYER_KINDS)
 def test_short_form(name: str) -> None:
     """Sixteen times as wide, about a quarter of the distance; a wrong rule leaves a constant."""
-    # At width 256 attention, of heads and keys that grow with it, takes 20 times as long. At 128, a constant
-    # that is left is seen at the stricter bound: from 1.3 times the rule on, at either.
+    # At width 256 attention, of heads and keys that grow with it, takes 20 times as long. At 128, with the
+    # stricter bound, a rule that is 1.3 times too large is seen.
     widest, flattest = (128, -0.35) if name == "attention" else (256, -0.25)
     assert -0.8 < slope(name, [16, widest], 12) < flattest
 
