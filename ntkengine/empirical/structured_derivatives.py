@@ -65,12 +65,14 @@ class StructuredDerivatives(Implementation):
     def contract(
         self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
     ) -> Iterator[Tensor]:
-        for path, (module, form) in subject.forms.items():
+        for path, share in left.layers.items():  # in an order that every process has, for the last bits
             shares = under(path, weights)
-            if shares and path in left.layers and path in right.layers:
-                yield form.block(module, left.layers[path], right.layers[path], contraction, shares)
-        for name in left.tensors.keys() & weights.keys():
-            yield weights[name] * contraction.product(left.tensors[name], right.tensors[name])
+            if shares and path in right.layers:
+                module, form = subject.forms[path]
+                yield form.block(module, share, right.layers[path], contraction, shares)
+        for name, jacobian in left.tensors.items():
+            if name in weights:
+                yield weights[name] * contraction.product(jacobian, right.tensors[name])
 
     def square(
         self, subject: Subject, x: Any, work: Work, contraction: Contraction, weights: Mapping[str, float]
@@ -84,14 +86,10 @@ class StructuredDerivatives(Implementation):
             yield from super().square(subject, x, work, contraction, weights)
             return
         for each in subject.passes(x, rows, outputs):
-            module, form = subject.forms[each.path]
-            shares = under(each.path, weights)
-            if shares:
-                side = each.share(work)
-                yield form.block(module, side, side, contraction, shares)
-        tensors = subject.jacobians(x, subject.without_form())
-        for name in tensors.keys() & weights.keys():
-            yield weights[name] * contraction.product(tensors[name], tensors[name])
+            side = Parts({each.path: each.share(work)}, {})
+            yield from self.contract(subject, side, side, contraction, weights)
+        rest = Parts({}, subject.jacobians(x, subject.without_form()))
+        yield from self.contract(subject, rest, rest, contraction, weights)
 
 
 def kept_bytes(layers: Sequence[LayerWork], work: Work) -> int:
