@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from service.commands.worker import work_until_stopped
 from service.settings import Settings
-from tests.service.serve import WORK, become_newer
+from tests.service.serve import WORK, become_newer_if_asked
 
 
 def main(work: str) -> None:
     """Take jobs until told to stop."""
-    if "NTK_TEST_UPGRADE" in os.environ:
-        become_newer()
+    become_newer_if_asked()
     work_until_stopped(Settings(), WORK[work])
 
 
