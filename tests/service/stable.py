@@ -52,6 +52,7 @@ class Forked:
     """Such a process, to be used as a `subprocess.Popen`."""
 
     def __init__(self, program: str, work: str, environment: dict[str, str], log: Path) -> None:
+        log.touch()  # who waits for a line in it may look before the child has opened it
         self._process = FORKS.Process(target=become, args=(program, work, environment, log), daemon=True)
         self._process.start()
 
