@@ -42,6 +42,7 @@ def load_onnx(
         used once by Gemm, MatMul, Conv or Gather is that of an `nn.Linear` (transposed to (out, in) where
         the file has (in, out)), `nn.Conv1d` to `nn.Conv3d` or `nn.Embedding`; one not named
         `<layer>.weight` becomes `<name>.weight`, or `<layer>.weight` if its bias is `<layer>.bias`.
+        Tensors of LSTM, GRU and RNN stay as the file has them: B has two biases of a gate, and both count.
         `module.double()` also turns the file's constants and casts to float32 into float64.
 
     Raises:
