@@ -72,9 +72,10 @@ def load_onnx(
 
     from ntkengine.onnx_models.graph import graph_of
     from ntkengine.onnx_models.module import OnnxModule
-    from ntkengine.onnx_models.rows import check_rows
+    from ntkengine.onnx_models.rows import check_rows, check_time
 
     graph = graph_of(model, trainable)
+    check_time(graph, model)
     module = OnnxModule(graph)
     check_rows(module, graph.inputs)
     return module

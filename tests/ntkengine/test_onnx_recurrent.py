@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from ntkengine import EngineError, empirical_ntk, load_onnx
+from ntkengine import EngineError, UnsupportedError, empirical_ntk, load_onnx
 from ntkengine.onnx_models.module import OnnxModule
 from ntkengine.onnx_models.operators.recurrent import ACTIVATIONS
 from tests.architectures import reference_jacobian
@@ -315,3 +315,25 @@ def test_tensors_are_not_broadcast(name: str, shape: tuple[int, ...]) -> None:
     f = loaded(model("RNN", tensors("RNN") | {name: normal(*shape)}))
     with pytest.raises(EngineError, match=f"expected {name} of shape"):
         f(torch.from_numpy(X))
+
+
+@pytest.mark.parametrize("cells", [nn.LSTM, nn.GRU, nn.RNN])
+def test_steps_are_no_rows(cells: Any, tmp_path: Path) -> None:
+    """Axis 0 counts samples; torch's recurrent modules have time there by default."""
+
+    class TimeFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.before, self.cells = nn.Linear(D_IN, D_IN), cells(D_IN, H)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = self.cells(torch.tanh(self.before(x)))[0]
+            return result
+
+    x, path = torch.from_numpy(X).float(), tmp_path / "model.onnx"
+    for axes in ({0: "time"}, {0: "time", 1: "batch"}):
+        with pytest.raises(UnsupportedError, match="axis 0 of the inputs") as caught:
+            load_onnx(exported(TimeFirst(), x, path, dynamic_axes={"x": axes}))
+        assert "batch_first" in str(caught.value.hint)
+    with pytest.raises(UnsupportedError, match="mix the rows"):
+        load_onnx(exported(TimeFirst(), x, path))
