@@ -82,7 +82,7 @@ def needed(model: ModelProto, output: str) -> list[NodeProto]:
     wanted, kept = {output}, []
     for node in reversed(model.graph.node):
         if wanted.intersection(node.output):
-            wanted.update(node.input)
+            wanted.update(filter(None, node.input))  # an output that is not there has the same empty name
             kept.append(node)
     return kept[::-1]
 
@@ -95,10 +95,11 @@ def node_of(proto: NodeProto, opset: int, tensors: dict[str, Tensor]) -> Node:
     from onnx.helper import get_attribute_value
 
     attributes = {each.name: plain(get_attribute_value(each)) for each in proto.attribute}
-    value = f"{proto.output[0]} value"
+    output = next(filter(None, proto.output))
+    value = f"{output} value"
     node = Node(
         op=proto.op_type,
-        label=proto.name or f"that of {proto.output[0]}",
+        label=proto.name or f"that of {output}",
         opset=opset,
         inputs=tuple(proto.input),
         outputs=tuple(proto.output),
@@ -119,7 +120,7 @@ def plain(value: Any) -> Any:
     """Strings as strings, repeated fields as lists."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return value
+    return [plain(each) for each in value] if isinstance(value, list) else value
 
 
 def constant(node: Node) -> Tensor:

@@ -42,6 +42,7 @@ def load_onnx(
         used once by Gemm, MatMul, Conv or Gather is that of an `nn.Linear` (transposed to (out, in) where
         the file has (in, out)), `nn.Conv1d` to `nn.Conv3d` or `nn.Embedding`; one not named
         `<layer>.weight` becomes `<name>.weight`, or `<layer>.weight` if its bias is `<layer>.bias`.
+        Tensors of LSTM, GRU and RNN stay as the file has them: B has two biases of a gate, and both count.
         `module.double()` also turns the file's constants and casts to float32 into float64.
 
     Raises:
@@ -71,9 +72,10 @@ def load_onnx(
 
     from ntkengine.onnx_models.graph import graph_of
     from ntkengine.onnx_models.module import OnnxModule
-    from ntkengine.onnx_models.rows import check_rows
+    from ntkengine.onnx_models.rows import check_rows, check_time
 
     graph = graph_of(model, trainable)
+    check_time(graph, model)
     module = OnnxModule(graph)
     check_rows(module, graph.inputs)
     return module

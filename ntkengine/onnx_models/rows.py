@@ -1,16 +1,21 @@
-"""Files with a fixed batch: do their rows keep to themselves?"""
+"""Do the rows of a file keep to themselves? Asked of a fixed batch, and of nodes that run along an axis."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ntkengine.errors import ResourceError, SpecError, UnsupportedError
-from ntkengine.onnx_models.graph import Input, entries
+from ntkengine.onnx_models.graph import Graph, Input, entries
 from ntkengine.onnx_models.module import OnnxModule
+from ntkengine.onnx_models.operators.recurrent import RECURRENT
 from ntkengine.onnx_models.types import dtype_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 MAX_ENTRIES = 2**24  # of inputs that are tried
 
@@ -40,12 +45,38 @@ def check_rows(module: OnnxModule, inputs: Sequence[Input]) -> None:
         )
     both = [two_rows(each, seed) for seed, each in enumerate(inputs)]
     with torch.no_grad():
-        alone = torch.cat([module(*(x[row : row + 1] for x in both)) for row in (0, 1)])
-        together = together_or_refused(module, both)
+        alone = torch.cat([outputs(module, [x[row : row + 1] for x in both]) for row in (0, 1)])
+        together = outputs(module, both)
     if together.shape != alone.shape or not torch.allclose(together, alone, 1e-3, 1e-5, equal_nan=True):
         raise UnsupportedError(
             "the file's shapes are fixed to its batch, and mix the rows of others", hint=HINT
         )
+
+
+def check_time(graph: Graph, model: ModelProto) -> None:
+    """Refuse recurrent nodes whose steps are the rows, as far as the model's names of open sizes tell.
+
+    Torch's recurrent modules are such without `batch_first`.
+    """
+    recurrent = [node for node in graph.nodes if node.op in RECURRENT]
+    if not recurrent:
+        return
+
+    from onnx.shape_inference import infer_shapes
+
+    inferred = infer_shapes(model).graph
+    sizes = {
+        each.name: [dim.dim_param for dim in each.type.tensor_type.shape.dim]
+        for each in (*inferred.input, *inferred.value_info)
+    }
+    rows = {size for each in graph.inputs for size in sizes[each.name][:1] if size}
+    for node in recurrent:
+        time = node.get("layout", 0)
+        if rows.intersection(sizes.get(node.inputs[0], [])[time : time + 1]):
+            raise node.unsupported(
+                "it runs along axis 0 of the inputs, which counts samples",
+                "build the model with batch_first=True, or transpose its input before it",
+            )
 
 
 def two_rows(each: Input, seed: int) -> Tensor:
@@ -56,9 +87,9 @@ def two_rows(each: Input, seed: int) -> Tensor:
     return uniform.to(dtype) if dtype.is_floating_point else uniform.round().to(dtype)
 
 
-def together_or_refused(module: OnnxModule, both: Sequence[Tensor]) -> Tensor:
-    """The outputs on two rows."""
+def outputs(module: OnnxModule, x: Sequence[Tensor]) -> Tensor:
+    """Those of one row or two, or a refusal that says that the file's batch is another."""
     try:
-        return module(*both)  # type: ignore[no-any-return]
+        return module(*x)  # type: ignore[no-any-return]
     except SpecError as error:
         raise UnsupportedError(f"the file runs on its own batch only: {error}", hint=HINT) from error

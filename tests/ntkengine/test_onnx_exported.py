@@ -32,7 +32,7 @@ def exported(module: torch.nn.Module, x: Any, path: Path) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["torch's encoder", "batch norm", "bert"])
+@pytest.mark.parametrize("name", ["torch's encoder", "batch norm", "bert", "gru", "lstm"])
 def test_the_kernel_of_the_file_is_that_of_the_module(tmp_path: Path, name: str) -> None:
     """At weights as torch draws them: norms of ones and biases of zeros are what exporters join."""
     module, x = built(name).float(), inputs_of(name, 3)

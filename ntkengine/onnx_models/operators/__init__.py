@@ -10,6 +10,7 @@ from ntkengine.onnx_models.operators.indexing import INDEXING
 from ntkengine.onnx_models.operators.normalization import NORMALIZATION
 from ntkengine.onnx_models.operators.pooling import POOLING
 from ntkengine.onnx_models.operators.products import PRODUCTS
+from ntkengine.onnx_models.operators.recurrent import RECURRENT
 from ntkengine.onnx_models.operators.reductions import REDUCTIONS
 from ntkengine.onnx_models.operators.shaping import SHAPING, Operator
 
@@ -22,6 +23,7 @@ OPERATORS: Mapping[str, Operator] = {
     **SHAPING,
     **INDEXING,
     **REDUCTIONS,
+    **RECURRENT,
 }
 
-SEVERAL_OUTPUTS = frozenset({"Split"})
+SEVERAL_OUTPUTS = frozenset({"Split", *RECURRENT})
