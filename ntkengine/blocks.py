@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 
 LONGEST = 2**14  # numbers in one sum: long ones of float32 lose digits
-FEW, SHORT = 256, 2**12  # of so few rows, parts of a sum of so many numbers go in one batch of products
+FEW = 256  # numbers of a gradient, for which the outputs' shares are summed by one product of a copy
 CACHED = 2**23  # bytes of gradients that are used while caches hold them
+PROBES = 8  # random sums that tell whether derivatives of outputs are in proportion
 NARROWEST = 16  # numbers read, the gradients of whose weights are taken at a time, whatever they hold
 STRIPS = 4  # of the rows of a matrix whose product with itself is taken: the fewer, the more is done twice
+FEWEST = 64  # rows of such a strip
 
 Shares = Mapping[str, float]  # weights of a layer's tensors, by name
 
@@ -44,6 +46,14 @@ def empty(like: Tensor, *shape: int) -> Tensor:
     count = math.prod(shape)
     memory = np.empty(max(1, count) * like.itemsize, np.uint8)  # of no bytes there is no view
     return torch.from_numpy(memory).view(like.dtype)[:count].view(shape)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc use again what is freed: it gives back to the system all that is more than twice the largest
+    piece freed so far, 32 MB at most, and the first touch of each page costs anew."""
+    import torch
+
+    torch.empty(2**25 - 2**13, dtype=torch.uint8)  # never touched, so that it takes no memory
 
 
 @dataclass(frozen=True)
@@ -86,9 +96,8 @@ def matrix_product(first: Tensor, second: Tensor, *, itself: bool) -> Tensor:
     """`first @ second.T`; of a matrix with itself little more than half of it, and its mirror image."""
     import torch
 
-    if max(len(first), len(second)) <= FEW:
-        return product_of_few(first, second)
-    n, strip = len(first), -(-len(first) // (STRIPS if itself else 1))
+    n = len(first)
+    strip = max(FEWEST, -(-n // STRIPS)) if itself else n
     product = first.new_empty(n, len(second))
     parts = list(zip(torch.split(first, LONGEST, 1), torch.split(second, LONGEST, 1), strict=True))
     for start in range(0, n, max(strip, 1)):
@@ -98,18 +107,6 @@ def matrix_product(first: Tensor, second: Tensor, *, itself: bool) -> Tensor:
             block.addmm_(a[start:stop], b[left:].T, beta=float(i > 0))
         if itself:
             product[stop:, start:stop] = block[:, strip:].T
-    return product
-
-
-def product_of_few(first: Tensor, second: Tensor) -> Tensor:
-    """`first @ second.T` of few long rows: a product for each part of the sum would be too small a call."""
-    parts = first.shape[1] // SHORT
-    whole = parts * SHORT
-    product = first[:, whole:] @ second[:, whole:].T
-    if parts:
-        a = first[:, :whole].reshape(-1, parts, SHORT).transpose(0, 1)
-        b = second[:, :whole].reshape(-1, parts, SHORT).permute(1, 2, 0)
-        product += (a @ b).sum(0)
     return product
 
 
@@ -149,7 +146,8 @@ class Gradients:
 
     def write(self, rows: slice, outputs: slice, h: Tensor, g: Tensor) -> None:
         """Those of some inputs and outputs: `sum_p g[i, a, p, o] h[i, p, d]`, in which o and d are of the
-        same group, and `sum_p g[i, a, p, o]`: a batch of products of matrices for each output, in place."""
+        same group, and `sum_p g[i, a, p, o]`: a batch of products of matrices for each output, in place, or
+        for one alone of outputs in proportion to it."""
         import torch
 
         n, k, places, width = g.shape
@@ -157,6 +155,12 @@ class Gradients:
         torch.sum(g, 2, out=self.biases[rows, outputs])
         if groups == width == h.shape[2]:
             torch.sum(g * h[:, None], 2, out=weights)
+            return
+        if k > 1 and (factors := in_proportion(g)) is not None:
+            first = Gradients.room(n, 1, h, g, groups)
+            first.write(slice(n), slice(1), h, g[:, :1])
+            by_width = weights.view(n, k, width, -1)
+            torch.mul(first.weights.view(n, 1, width, -1), factors[..., None], out=by_width)
             return
         read = h.reshape(n, places, groups, -1).transpose(1, 2).flatten(0, 1)
         given = g.reshape(n, k, places, groups, -1).permute(1, 0, 3, 4, 2)  # (k, n, groups, width of one, P)
@@ -166,6 +170,30 @@ class Gradients:
                 torch.bmm(given[a, :, 0], read, out=by_group[:, a, 0])
             else:
                 by_group[:, a] = (given[a].flatten(0, 1) @ read).view_as(by_group[:, a])
+
+
+def in_proportion(g: Tensor) -> Tensor | None:
+    """Factors f (n, k, width) if `g[i, a, p, o] = f[i, a, o] g[i, 0, p, o]`, to rounding: behind the last
+    mixing of positions, an average over all of them, derivatives of outputs differ in no other way.
+
+    Random sums over positions have to be in proportion, of one row before those of all.
+    """
+    import torch
+
+    n, _, places, _ = g.shape
+    if places <= 2 * PROBES:  # sums are no less work
+        return None
+    generator = torch.Generator(g.device).manual_seed(0)
+    random = torch.randn(places, PROBES, dtype=g.dtype, device=g.device, generator=generator)
+    factors = None
+    for rows in (g[:1], g) if n > 1 else (g,):
+        sums = (rows.permute(1, 0, 3, 2) @ random).transpose(0, 1)  # (n, k, width, probes)
+        first = sums[:, :1]
+        factors = (sums * first).sum(-1) / first.square().sum(-1).clamp_min(torch.finfo(g.dtype).tiny)
+        off = (sums - factors[..., None] * first).abs().amax(-1)
+        if (off > 64 * torch.finfo(g.dtype).eps * sums.abs().amax(-1)).any():
+            return None
+    return factors
 
 
 @dataclass(frozen=True)
@@ -243,13 +271,15 @@ def strips_block(
     strip = strip_of(n * k * width * left.h.itemsize)
     itself = same(left.h, right.h) and same(left.g, right.g)
 
-    def gradients(side: Derivatives, start: int) -> Tensor:
-        outer = side.g.flatten(2).mT @ side.h[:, :, start : start + strip]
-        return outer.view(len(outer), k, -1)
+    g1 = left.g.flatten(2).mT
+    g2 = g1 if itself else right.g.flatten(2).mT
+
+    def gradients(h: Tensor, g: Tensor, start: int) -> Tensor:
+        return (g @ h[:, :, start : start + strip]).view(len(h), k, -1)
 
     def product(start: int) -> Tensor:
-        first = gradients(left, start)
-        return contraction.product(first, first if itself else gradients(right, start))
+        first = gradients(left.h, g1, start)
+        return contraction.product(first, first if itself else gradients(right.h, g2, start))
 
     block = sum_in_place(product(start) for start in range(0, fan_in, strip)).mul_(scales[0])
     if scales[1]:

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import torch
 from torch import nn
 from torch.nn import functional
 
@@ -60,10 +61,15 @@ class Form(ABC):
         """Record every call of the module, until the call of what is returned."""
 
         def hook(_: Any, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
-            return record(args[0] if args else next(iter(named.values())), output)
+            h = args[0] if args else next(iter(named.values()))
+            return record(h, self.passing_back(module, h, output) if h.requires_grad else output)
 
         handle = module.register_forward_hook(hook, with_kwargs=True)
         return cast("Callable[[], None]", handle.remove)
+
+    def passing_back(self, module: Any, h: Tensor, output: Tensor) -> Tensor:
+        """The output, of which derivatives go back to the input, for all outputs of the network at once."""
+        return output
 
     @abstractmethod
     def squares(self, module: Any, weights: Shares) -> tuple[float, float]:
@@ -167,6 +173,32 @@ class ConvForm(Plain):
 
     def given(self, module: Any, g: Tensor) -> Tensor:
         return channels_last(g)
+
+    def passing_back(self, module: Any, h: Tensor, output: Tensor) -> Tensor:
+        passed: Tensor = Convolved.apply(h, output.detach(), module)  # type: ignore[no-untyped-call]
+        return passed
+
+
+class Convolved(torch.autograd.Function):
+    """The output of a convolution, whose derivatives go back by a transposed one: this is mapped over the
+    network's outputs as one call, where that of torch is repeated for each."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, output: Tensor, module: Any) -> Tensor:
+        ctx.module, ctx.sizes = module, h.shape[2:]
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        module: Any = ctx.module
+        settings = zip(module.kernel_size, module.stride, module.padding, module.dilation, strict=True)
+        least = [
+            (size - 1) * stride - 2 * padding + dilation * (taps - 1) + 1
+            for size, (taps, stride, padding, dilation) in zip(g.shape[2:], settings, strict=True)
+        ]
+        beyond = [size - each for size, each in zip(ctx.sizes, least, strict=True)]  # which no patch reached
+        how = module.stride, module.padding, module.dilation, True, beyond, module.groups
+        return torch.convolution(g, module.weight, None, *how), None, None
 
 
 class EmbeddingForm(Form):

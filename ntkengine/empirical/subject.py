@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from ntkengine.blocks import Contraction, Derivatives, Gradients, Sums
+from ntkengine.blocks import Contraction, Derivatives, Gradients, Sums, keep_freed_memory
 from ntkengine.empirical.forms import Form, LayerShare, Recorder
 from ntkengine.empirical.implementation import LayerWork, Work, layers_of
 from ntkengine.empirical.kinds import form_of
@@ -21,6 +22,9 @@ from ntkengine.errors import SpecError, UnsupportedError
 from ntkengine.gram.plan import cuts
 from ntkengine.network import Network
 from ntkengine.outputs import OUTPUT_FORMS
+
+# What has no rule is repeated for each output, and as exact.
+warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
 
 Inputs = Any  # a tensor (n, ...), or a tuple, list or dict of such, as the module takes them
 Call = tuple[Tensor, Tensor]  # what a module was called with, and what it returned
@@ -54,6 +58,7 @@ class Subject:
             SpecError: no trained tensor has such a name.
         """
         check_deterministic(module)
+        keep_freed_memory()
         tensors = chosen(module, parameters)
         forms = {
             path: (part, form)
@@ -148,15 +153,12 @@ class Subject:
         outs = [out for each in calls.values() for _, out in each]
         if not outs:
             return {}
-        found = torch.autograd.grad(
-            y,
-            outs,
-            v if batched else v[0],
-            retain_graph=True,
-            is_grads_batched=batched,
-            materialize_grads=True,
-        )
-        gs = (g.expand(len(v), *out.shape) for g, out in zip(found, outs, strict=True))
+
+        def derivatives(of: Tensor) -> tuple[Tensor, ...]:
+            return torch.autograd.grad(y, outs, of, retain_graph=True, materialize_grads=True)
+
+        found = vmap(derivatives)(v) if batched else [g[None] for g in derivatives(v[0])]
+        gs = iter(found)
         return {path: [next(gs) for _ in each] for path, each in calls.items()}
 
     def jacobians(self, x: Inputs, tensors: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
