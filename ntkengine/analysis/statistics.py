@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ntkengine.errors import SpecError
 
 RESAMPLES = 9999
+AT_A_TIME = 2**18  # seeds drawn, whose values a statistic holds for every width
 
 Array = NDArray[np.float64]
 
@@ -99,7 +100,9 @@ def finite(values: Array, axes: int) -> Array:
 def resampled(statistic: Callable[[Any], Any], count: int, level: float, seed: int) -> Sequence[float]:
     """A statistic of all seeds, and the ends of its interval over draws of as many with replacement."""
     generator = np.random.default_rng(seed)
-    draws = statistic(generator.integers(0, count, (RESAMPLES, count)))
+    resamples = generator.integers(0, count, (RESAMPLES, count))
+    parts = np.array_split(resamples, -(-resamples.size // AT_A_TIME))
+    draws = np.concatenate([statistic(part) for part in parts])
     tail = 0.5 * (1.0 - level)
     low, high = np.quantile(draws, [tail, 1.0 - tail])
     return float(statistic(np.arange(count))), float(low), float(high)
