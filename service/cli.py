@@ -38,15 +38,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for commands in (kernel, predict, run, watch, experiments, datasets, export):
-    commands.add_to(app)
-verify.add_to(app)
-figures.add_to(app)
-regime.add_to(app)
-sweep.add_to(app)
-operations.add_to(app)
-worker.add_to(app)
-
 FIRST_KERNEL = {
     "model": {
         "parameterization": {"kind": "ntk"},
@@ -62,13 +53,11 @@ def main() -> None:
     app()
 
 
-@app.command()
 def version() -> None:
     """Print the version."""
     out.print(installed_version("ntkengine"))
 
 
-@app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (NTK_HOST).")] = None,
     port: Annotated[int | None, typer.Option(help="Port, 0 for any free one (NTK_PORT).")] = None,
@@ -149,3 +138,12 @@ def announce(listener: socket.socket) -> None:
     out.print(f"  documentation  {base}/docs")
     out.print("  first kernel:\n")
     out.print(f"curl {base}/kernel -H 'Content-Type: application/json' -d '{json.dumps(FIRST_KERNEL)}'\n")
+
+
+# in the order of the help
+for commands in (kernel, predict, regime, run, sweep, watch, experiments, datasets, export, verify, figures):
+    commands.add_to(app)
+app.command()(serve)
+for commands in (worker, operations):
+    commands.add_to(app)
+app.command()(version)
