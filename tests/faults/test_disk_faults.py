@@ -112,7 +112,7 @@ def test_no_room_for_checkpoints(
 def test_no_room_for_tiles(crammed: Server, disk: SmallDisk, database: Database, chance: Generator) -> None:
     account = database.account("disk full while tiles are written")
     x = np.random.default_rng(0).normal(size=(2000, 5)).astype(np.float32)
-    layers = [*[{"kind": "dense", "b_std": 0.3}, {"kind": "relu"}] * 8, {"kind": "dense", "width": 1}]
+    layers = [*[{"kind": "dense", "b_std": 0.3}, {"kind": "relu"}] * 80, {"kind": "dense", "width": 1}]
     body = {"model": {"layers": layers}, "x1": x.tolist(), "dtype": "float32"}
     digests = []
     for disturbed in [True] * ROUNDS + [False]:
