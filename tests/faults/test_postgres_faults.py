@@ -180,7 +180,7 @@ def test_database_restarted_at_random(fleet: Fleet, postgres: Postgres, chance: 
     ids = {a.result().json()["id"] for a in answers if a.result().status_code == 202}
     page = fleet.second.client.get("/runs", params={"limit": 30}).json()["runs"]
     stored = {run["id"]: fleet.second.show(run["id"])["spec"] for run in page}
-    mine = {run_id: body for run_id, body in stored.items() if body["seed"] // 100 == seed + 1}
+    mine = {run_id: body for run_id, body in stored.items() if (body["seed"] or 0) // 100 == seed + 1}
     restarted.compare([], sorted((run_id,) for run_id in ids - set(mine)))
     for run_id, body in mine.items():
         restarted.audit(list(fleet.second.events(run_id)), uninterrupted(body))
