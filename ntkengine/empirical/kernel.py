@@ -214,7 +214,8 @@ class Blocks:
             in_memory=in_memory,
             kernels=len({layer_of(name) for name in subject.tensors}) if by_layer else 1,
         )
-        weights = rates_of(network) if with_rates else dict.fromkeys(subject.tensors, 1.0)
+        rates = rates_of(network) if with_rates else dict.fromkeys(subject.tensors, 1.0)
+        weights = {name: rates[name] for name in subject.tensors}
         return cls(subject, x1, x2, work, chosen, tiles, weights)
 
     @property

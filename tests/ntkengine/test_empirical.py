@@ -15,7 +15,7 @@ from ntkengine.empirical.structured_derivatives import PASS, at_a_time, kept_byt
 from ntkengine.gram.plan import RESERVE
 from ntkengine.outputs import OUTPUT_FORMS, Outputs
 from ntkengine.reference.one_hidden_layer import explicit_ntk
-from tests.cases import LAYER_KINDS, finite_cases, inputs, model, quadratic
+from tests.cases import ERF, LAYER_KINDS, finite_cases, hidden, inputs, model, quadratic
 from tests.compare import assert_close
 
 FORMS: list[Outputs] = ["full", "trace", "mean", "diagonal"]
@@ -55,6 +55,18 @@ def test_implementations_agree_on_every_kind_of_layer(name: str) -> None:
     )
     without = {path for path, method in chosen.layers.items() if method != "structured"}
     assert without == {"attention": {"layers.1"}}.get(name, set())
+
+
+def test_rates_of_some_tensors() -> None:
+    spec = model(hidden(6, ERF), parameterization={"kind": "mup"})
+    network, x = spec.network((4,), seed=1), inputs(3)
+    want = sum(
+        network.rates()[name] * empirical_ntk(network, x, parameters=[name])
+        for name in ("layers.0.W", "layers.0.b")
+    )
+    for name in IMPLEMENTATIONS:
+        got = empirical_ntk(network, x, implementation=name, parameters=["layers.0"], with_rates=True)
+        assert_close(got, want)
 
 
 def test_against_the_definition() -> None:
