@@ -238,6 +238,24 @@ class Sums:
         return self.by_pairs(n1, n2, outputs)
 
 
+@dataclass(frozen=True)
+class LinearMap:
+    """Some tensors of a layer: weights that multiply what they read at positions, and maybe a bias."""
+
+    sums: Sums
+    squares: Mapping[str, float]  # of the multipliers, by tensor: of the weights, then of the bias
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.squares)
+
+    def scales(self, weights: Shares) -> tuple[float, float]:
+        """The squared multipliers of weights and bias, times the weights of their shares; 0 without one."""
+        first, *rest = (square * weights.get(name, 0.0) for name, square in self.squares.items())
+        return first, sum(rest)
+
+
 def gradients_block(
     left: Gradients, right: Gradients, contraction: Contraction, scales: tuple[float, float]
 ) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ntkengine.blocks import sum_in_place
 from ntkengine.empirical.identity import digest_of
-from ntkengine.empirical.implementation import Implementation, Work
+from ntkengine.empirical.implementation import Implementation, Work, layer_of
 from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, Plan, entry_of, plan_with_tiles
 from ntkengine.errors import SpecError
 from ntkengine.gram import StoredGram, TilePlan, gram, gram_to_store, mirrored
@@ -277,11 +277,6 @@ class Blocks:
         from ntkengine.empirical.subject import rows_of
 
         return self.implementation.derivatives(self.subject, rows_of(x, rows), self.work)
-
-
-def layer_of(tensor: str) -> str:
-    """The path of the layer that holds a tensor."""
-    return tensor.rpartition(".")[0]
 
 
 def rates_of(network: nn.Module) -> dict[str, float]:
