@@ -206,6 +206,7 @@ class Sums:
     shared: bool = True  # the same weights at every position
     groups: int = 1  # of the numbers that are read, and of the sums, each with weights of its own
     tokens: bool = False  # weights are looked up, so that most of a gradient is zero
+    scores: int = 0  # numbers for pairs of positions that attention makes of the sums
 
     def by_pairs(self, n1: int, n2: int, outputs: int) -> float:
         """Multiplications for `outputs` pairs of outputs, by the products of all pairs of positions."""

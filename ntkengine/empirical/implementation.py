@@ -78,6 +78,12 @@ def layers_of(site: Site) -> tuple[LayerWork, ...]:
     )
 
 
+def scores_bytes(layers: Sequence[LayerWork], work: Work, outputs: int) -> int:
+    """What scores take of one input in a pass backward for so many outputs: they become weights in three
+    steps, there and back."""
+    return work.itemsize * 3 * (1 + outputs) * sum(layer.sums.scores for layer in layers if layer.sums)
+
+
 def layer_of(tensor: str) -> str:
     """The path of the layer that holds a tensor."""
     return tensor.rpartition(".")[0]

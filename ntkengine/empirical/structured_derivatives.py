@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ntkengine.blocks import NARROWEST, Contraction, Sums
-from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work, own_name
+from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work, own_name, scores_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +115,8 @@ def pass_bytes(layers: Sequence[LayerWork], work: Work, outputs: int) -> int:
     """What a pass backward holds of one input, for so many outputs: all that layers read; what they give, as
     recorded and as passed on; derivatives by it for each output, and those of one layer on their way."""
     known: list[Sums] = [layer.sums for layer in layers if layer.sums]
-    return work.itemsize * sum(each.positions * (each.fan_in + (3 + outputs) * each.width) for each in known)
+    numbers = sum(each.positions * (each.fan_in + (3 + outputs) * each.width) for each in known)
+    return work.itemsize * numbers + scores_bytes(layers, work, outputs)
 
 
 def pass_room(layers: Sequence[LayerWork], work: Work, rows: int) -> int:

@@ -301,7 +301,8 @@ class Attention(Layer):
         for name in ("W_query", "W_key", "W_value"):
             if name in shapes:
                 heads, channels, numbers = shapes[name]
-                maps.append(LinearMap(Sums(places, channels, heads * numbers), {name: 1.0}))
+                scores = heads * places**2 if name == "W_query" else 0
+                maps.append(LinearMap(Sums(places, channels, heads * numbers, scores=scores), {name: 1.0}))
         joined, width = shapes["W_out"]
         squares = {"W_out": self._multiplier(joined, shapes["W_value"][1]) ** 2}
         if self.b_std is not None:
