@@ -206,6 +206,7 @@ class Sums:
     shared: bool = True  # the same weights at every position
     groups: int = 1  # of the numbers that are read, and of the sums, each with weights of its own
     tokens: bool = False  # weights are looked up, so that most of a gradient is zero
+    scores: int = 0  # numbers for pairs of positions that attention makes of the sums
 
     def by_pairs(self, n1: int, n2: int, outputs: int) -> float:
         """Multiplications for `outputs` pairs of outputs, by the products of all pairs of positions."""
@@ -236,6 +237,24 @@ class Sums:
         if self.gradients_pay(n1, n2, k, outputs):
             return self.by_gradients(n1, n2, k, outputs)
         return self.by_pairs(n1, n2, outputs)
+
+
+@dataclass(frozen=True)
+class LinearMap:
+    """Some tensors of a layer: weights that multiply what they read at positions, and maybe a bias."""
+
+    sums: Sums
+    squares: Mapping[str, float]  # of the multipliers, by tensor: of the weights, then of the bias
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.squares)
+
+    def scales(self, weights: Shares) -> tuple[float, float]:
+        """The squared multipliers of weights and bias, times the weights of their shares; 0 without one."""
+        first, *rest = (square * weights.get(name, 0.0) for name, square in self.squares.items())
+        return first, sum(rest)
 
 
 def gradients_block(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Shares, Sums
+from ntkengine.blocks import LinearMap
 from ntkengine.errors import SpecError, UnsupportedError, pointer_of
 from ntkengine.laws import Law
 from ntkengine.lengths import Lengths
@@ -150,6 +150,8 @@ class Site:
 
 
 Part = Callable[["Tensor", "Tensor | None"], "Tensor"]
+# Is told of a linear map, by the name of its weights, what it reads and gives; returns what goes on.
+Recorder = Callable[[str, "Tensor", "Tensor"], "Tensor"]
 
 
 class Layer(ABC):
@@ -207,16 +209,24 @@ class Layer(ABC):
         """
 
     @abstractmethod
-    def sums(self, site: Site) -> Sums | None:
-        """What the weights do at each position; None where that is not a sum over what they read."""
+    def linear_maps(self, site: Site) -> tuple[LinearMap, ...]:
+        """The linear maps that have the layer's own trained tensors, each of these in one."""
+
+    @abstractmethod
+    def recorded(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        lengths: Tensor | None,
+        record: Recorder,
+    ) -> Tensor:
+        """The finite map, which goes on with what `record` returns for the output of each linear map, with
+        positions on its first axes after the rows'."""
 
     @abstractmethod
     def read(self, site: Site, x: Tensor) -> Tensor:
-        """What the weights multiply at each position of a batch, (n, positions, fan-in), if it has `sums`."""
-
-    @abstractmethod
-    def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
-        """The squared multipliers of W and b, times the weights of their shares; 0 without bias."""
+        """What weights multiply at each position, (n, positions, fan-in), where x was recorded as read."""
 
 
 class WithoutTensors(Layer):
@@ -231,15 +241,22 @@ class WithoutTensors(Layer):
         return {}
 
     @final
-    def sums(self, site: Site) -> Sums | None:
-        return None
+    def linear_maps(self, site: Site) -> tuple[LinearMap, ...]:
+        return ()
 
     @final
-    def read(self, site: Site, x: Tensor) -> Tensor:
+    def recorded(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        lengths: Tensor | None,
+        record: Recorder,
+    ) -> Tensor:
         raise NotImplementedError("a layer without tensors has no share in the NTK")
 
     @final
-    def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
+    def read(self, site: Site, x: Tensor) -> Tensor:
         raise NotImplementedError("a layer without tensors has no share in the NTK")
 
 

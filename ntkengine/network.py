@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ class LayerModule(nn.Module):
     def __init__(self, site: Site, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.site = site
+        self.recorders: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}  # of linear maps that are watched
         prefix = f"{site.path}." if site.path else ""
         for name in site.layer.shapes(site):
             self.register_parameter(name, nn.Parameter(tensors[prefix + name]))
@@ -35,7 +36,14 @@ class LayerModule(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         own = cast("dict[str, Tensor]", self._parameters)
+        if self.recorders:
+            return self.site.layer.recorded(self.site, own, x, lengths, self.record)
         return self.site.layer.apply(self.site, own, x, self.parts(), lengths)
+
+    def record(self, name: str, h: Tensor, y: Tensor) -> Tensor:
+        """What goes on of the output y of a linear map that reads h."""
+        recorder = self.recorders.get(name)
+        return y if recorder is None else recorder(h, y)
 
 
 class Network(nn.Module):

@@ -9,6 +9,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from tests import cases
+
 Case = tuple[Callable[[], nn.Module], Callable[[int], Any]]  # a module, and n inputs
 
 
@@ -244,6 +246,21 @@ def padded(n: int) -> dict[str, Tensor]:
     return {"x": rows(5, 4)(n), "padding": torch.arange(5) >= torch.arange(2, 2 + n)[:, None]}
 
 
+class OfSpec(nn.Module):
+    """A network of a spec with attention, inside of a module, which may use a tensor of its own accord."""
+
+    def __init__(self, *, outside: bool = False, **fields: Any) -> None:
+        super().__init__()
+        layers = [cases.dense(4), cases.attention(4, n_heads=2, b_std=0.4, **fields), {"kind": "tanh"}]
+        self.network = cases.model(layers).network((5, 3), seed=1)
+        self.out, self.outside = nn.Linear(4, 2), outside
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.out(self.network(x).mean(1))
+        attention: Any = self.network.layers[1]
+        return result + attention.W_value.sum() if self.outside else result
+
+
 chain = nn.Sequential
 
 
@@ -337,6 +354,9 @@ ARCHITECTURES: dict[str, Case] = {
     "causal encoder, mask of numbers": (lambda: Masked(numbers=True), rows(5, 4)),
     "causal encoder, mask by head": (lambda: Masked(heads=True), rows(5, 4)),
     "causal encoder, padded": (Masked, padded),
+    "attention of a spec": (lambda: OfSpec(linear_scaling=False, causal=True), rows(5, 3)),
+    "attention of a spec, embeddings": (lambda: OfSpec(pos_emb_type="concat"), rows(5, 3)),
+    "attention of a spec, used outside": (lambda: OfSpec(outside=True), rows(5, 3)),
     "gru": (lambda: Recurrent(nn.GRU), rows(4, 3)),
     "lstm": (lambda: Recurrent(nn.LSTM), rows(4, 3)),
     "rnn, two layers, both ways": (
@@ -369,6 +389,7 @@ FALLBACKS: dict[str, set[str]] = {
     "as many steps as rows": {"inner"},
     "bert": {"model.bert.embeddings.position_embeddings"},  # which it calls with one row for all
     "bert, masked, by name": {"model.bert.embeddings.position_embeddings"},
+    "attention of a spec, used outside": {"network.layers.1"},  # one of its tensors
     "vit": {"model.vit.embeddings"},  # tensors of its own, added to all rows
     "gpt2": {"model.transformer.wte", "model.transformer.wpe"},  # tied; one row for all
     "gru": {"cell"},

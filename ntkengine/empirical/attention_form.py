@@ -29,7 +29,7 @@ class AttentionForm(Form):
         return module.kdim == module.vdim == module.embed_dim and not (extra or chance or own)
 
     def sums(self, module: nn.MultiheadAttention, h: Tensor, y: Tensor) -> Sums:
-        return Sums(h.shape[1], h.shape[2], y.shape[2])
+        return Sums(h.shape[1], h.shape[2], y.shape[2], scores=module.num_heads * h.shape[1] ** 2)
 
     def read(self, module: nn.MultiheadAttention, h: Tensor) -> Tensor:
         return h

@@ -1,4 +1,4 @@
-"""How the tensors of a module enter its outputs: what structured derivatives need to know of its kind.
+"""How tensors of a module enter its outputs: what structured derivatives need to know of its kind.
 
 A form reads what the tensors multiply from the module's input, and the derivatives of its output in the same
 layout, with positions on one axis. From these come gradients of the tensors, or directly their share.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from ntkengine.blocks import (
     Contraction,
     Derivatives,
     Gradients,
+    LinearMap,
     Shares,
     Sums,
     from_pairs,
@@ -37,9 +38,9 @@ Recorder = Callable[["Tensor", "Tensor"], "Tensor"]  # of what tensors read and 
 
 
 class Form(ABC):
-    """One kind of module."""
+    """Some tensors of one kind of module."""
 
-    tensors: ClassVar[tuple[str, ...]]  # the trained tensors of the module that it accounts for
+    tensors: tuple[str, ...]  # those of the module that it accounts for
 
     @abstractmethod
     def fits(self, module: Any) -> bool:
@@ -92,25 +93,37 @@ class Form(ABC):
         raise TypeError("both sides of a block are computed in the same way")
 
 
-class PlacedLayer(Form):
-    """A layer of a spec, which knows its own form."""
+class LinearMapForm(Form):
+    """A linear map of a layer of a spec, which knows its own form."""
 
-    tensors: ClassVar[tuple[str, ...]] = ("W", "b")
+    def __init__(self, linear_map: LinearMap) -> None:
+        self.linear_map = linear_map
+        self.tensors = linear_map.tensors
 
     def fits(self, module: LayerModule) -> bool:
-        return module.site.layer.sums(module.site) is not None
+        return True
 
     def sums(self, module: LayerModule, h: Tensor, y: Tensor) -> Sums:
-        found = module.site.layer.sums(module.site)
-        if found is None:
-            raise ValueError("this layer has no sums")
-        return found
+        return self.linear_map.sums
 
     def read(self, module: LayerModule, h: Tensor) -> Tensor:
         return module.site.layer.read(module.site, h)
 
+    def given(self, module: LayerModule, g: Tensor) -> Tensor:
+        return g.reshape(len(g), self.linear_map.sums.positions, -1)
+
+    def watched(self, module: LayerModule, record: Recorder) -> Callable[[], None]:
+        """By the layer itself, which may have several linear maps."""
+        name = self.tensors[0]
+        module.recorders[name] = record
+
+        def end() -> None:
+            del module.recorders[name]
+
+        return end
+
     def squares(self, module: LayerModule, weights: Shares) -> tuple[float, float]:
-        return module.site.layer.squares(module.site, weights)
+        return self.linear_map.scales(weights)
 
     def pairs(
         self,
@@ -120,14 +133,14 @@ class PlacedLayer(Form):
         contraction: Contraction,
         weights: Shares,
     ) -> Tensor:
-        block = shared_block if self.sums(module, left.h, left.g).shared else separate_block
+        block = shared_block if self.linear_map.sums.shared else separate_block
         return block(left, right, contraction, self.squares(module, weights))
 
 
 class Plain(Form):
     """Weights that are the same at all positions, with multiplier 1, and a bias."""
 
-    tensors: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    tensors = ("weight", "bias")
 
     def squares(self, module: Any, weights: Shares) -> tuple[float, float]:
         return weights.get("weight", 0.0), weights.get("bias", 0.0)
@@ -204,7 +217,7 @@ class Convolved(torch.autograd.Function):
 class EmbeddingForm(Form):
     """`y[p] = W[token[p]]`: positions share weights if they have the same token; padding has none."""
 
-    tensors: ClassVar[tuple[str, ...]] = ("weight",)
+    tensors = ("weight",)
 
     def fits(self, module: nn.Embedding) -> bool:
         return module.max_norm is None and not module.scale_grad_by_freq

@@ -43,7 +43,7 @@ class Work:
 
 @dataclass(frozen=True)
 class LayerWork:
-    """A layer with trained tensors: how many numbers, and what they do, if that is known."""
+    """Trained tensors of a layer: how many numbers, and what they do, if that is known."""
 
     path: str
     numbers: int
@@ -68,12 +68,30 @@ class LayerWork:
 
 
 def layers_of(site: Site) -> tuple[LayerWork, ...]:
-    """The layers with trained tensors of a placed model."""
+    """What the linear maps of a placed model do, layer by layer."""
     return tuple(
-        LayerWork(leaf.path, sum(map(math.prod, leaf.layer.shapes(leaf).values())), leaf.layer.sums(leaf))
+        LayerWork(
+            leaf.path, sum(math.prod(leaf.layer.shapes(leaf)[name]) for name in each.tensors), each.sums
+        )
         for leaf in site.leaves()
-        if leaf.role
+        for each in leaf.layer.linear_maps(leaf)
     )
+
+
+def scores_bytes(layers: Sequence[LayerWork], work: Work, outputs: int) -> int:
+    """What scores take of one input in a pass backward for so many outputs: they become weights in three
+    steps, there and back."""
+    return work.itemsize * 3 * (1 + outputs) * sum(layer.sums.scores for layer in layers if layer.sums)
+
+
+def layer_of(tensor: str) -> str:
+    """The path of the layer that holds a tensor."""
+    return tensor.rpartition(".")[0]
+
+
+def own_name(tensor: str) -> str:
+    """The name of a tensor in its layer."""
+    return tensor.rpartition(".")[2]
 
 
 def parameter_count(site: Site) -> int:

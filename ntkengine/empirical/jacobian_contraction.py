@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ntkengine.blocks import Contraction
-from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work
+from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work, scores_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,8 @@ class JacobianContraction(Implementation):
         rows = work.n1 + work.n2
         both_ways = 2.0 * passes * (1 + 2 * work.k) * rows
         pairs = work.n1 * work.n2 * work.outputs
-        return Cost(both_ways + 2.0 * count * pairs, 2 * work.k * count * work.itemsize)
+        jacobians = 2 * work.k * count * work.itemsize
+        return Cost(both_ways + 2.0 * count * pairs, jacobians + scores_bytes(layers, work, work.k))
 
     def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
         return {layer.path: "jacobian" for layer in layers}

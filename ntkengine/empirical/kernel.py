@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ntkengine.blocks import sum_in_place
 from ntkengine.empirical.identity import digest_of
-from ntkengine.empirical.implementation import Implementation, Work
+from ntkengine.empirical.implementation import Implementation, Work, layer_of
 from ntkengine.empirical.plan import IMPLEMENTATIONS, MEMORY_BUDGET, Plan, entry_of, plan_with_tiles
 from ntkengine.errors import SpecError
 from ntkengine.gram import StoredGram, TilePlan, gram, gram_to_store, mirrored
@@ -214,7 +214,8 @@ class Blocks:
             in_memory=in_memory,
             kernels=len({layer_of(name) for name in subject.tensors}) if by_layer else 1,
         )
-        weights = rates_of(network) if with_rates else dict.fromkeys(subject.tensors, 1.0)
+        rates = rates_of(network) if with_rates else dict.fromkeys(subject.tensors, 1.0)
+        weights = {name: rates[name] for name in subject.tensors}
         return cls(subject, x1, x2, work, chosen, tiles, weights)
 
     @property
@@ -276,11 +277,6 @@ class Blocks:
         from ntkengine.empirical.subject import rows_of
 
         return self.implementation.derivatives(self.subject, rows_of(x, rows), self.work)
-
-
-def layer_of(tensor: str) -> str:
-    """The path of the layer that holds a tensor."""
-    return tensor.rpartition(".")[0]
 
 
 def rates_of(network: nn.Module) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Which modules have a form: told by their exact type, for a subclass may do anything."""
+"""Which modules have forms: told by their exact type, for a subclass may do anything."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from ntkengine.empirical.forms import (
     GroupNormForm,
     LayerNormForm,
     LinearForm,
-    PlacedLayer,
+    LinearMapForm,
 )
 from ntkengine.network import LayerModule
 
 FORMS: Mapping[type, Form] = {
-    LayerModule: PlacedLayer(),
     nn.Linear: LinearForm(),
     nn.modules.linear.NonDynamicallyQuantizableLinear: LinearForm(),  # of torch's attention
     nn.Conv1d: ConvForm(),
@@ -39,11 +38,17 @@ FORMS: Mapping[type, Form] = {
 FORMS_BY_NAME: Mapping[str, Form] = {"transformers.pytorch_utils.Conv1D": LinearForm()}  # weights (in, out)
 
 
-def form_of(module: nn.Module) -> Form | None:
-    """The form of a module whose trained tensors are all covered by it."""
+def forms_of(module: nn.Module) -> list[Form]:
+    """The forms of a module whose trained tensors are all covered by them, each of some of these."""
+    trained = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
+    forms = [form for form in known_forms(module) if not trained.isdisjoint(form.tensors)]
+    return forms if all(any(name in form.tensors for form in forms) for name in trained) else []
+
+
+def known_forms(module: nn.Module) -> list[Form]:
+    """The forms of a module of that kind and with those settings."""
+    if type(module) is LayerModule:
+        return [LinearMapForm(each) for each in module.site.layer.linear_maps(module.site)]
     kind = type(module)
     form = FORMS.get(kind) or FORMS_BY_NAME.get(f"{kind.__module__}.{kind.__qualname__}")
-    trained = {name for name, p in module.named_parameters(recurse=False) if p.requires_grad}
-    if form is None or not trained or not trained <= set(form.tensors) or not form.fits(module):
-        return None
-    return form
+    return [form] if form is not None and form.fits(module) else []

@@ -71,4 +71,4 @@ class NTKVectorProducts(Implementation):
 def _values(layer: LayerWork) -> float:
     """Numbers that a pass holds for one input."""
     sums = layer.sums
-    return layer.numbers if sums is None else sums.positions * (sums.fan_in + sums.width)
+    return layer.numbers if sums is None else sums.positions * (sums.fan_in + sums.width) + sums.scores

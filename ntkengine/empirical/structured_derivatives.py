@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ntkengine.blocks import NARROWEST, Contraction, Sums
-from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work
+from ntkengine.empirical.implementation import Cost, Implementation, LayerWork, Work, own_name, scores_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ntkengine.empirical.forms import LayerShare
-    from ntkengine.empirical.subject import Subject
+    from ntkengine.empirical.subject import Names, Subject
 
 PASS = 2**25  # bytes of a pass backward: what the allocator gives again without asking the system, measured
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Of the rows of x: what layers with a known form need, by path, and Jacobians of other tensors."""
+    """Of the rows of x: what contraction needs of tensors with a known form, and Jacobians of others."""
 
-    layers: dict[str, LayerShare]
-    tensors: dict[str, Tensor]
+    formed: dict[Names, LayerShare]
+    others: dict[str, Tensor]
 
 
 class StructuredDerivatives(Implementation):
@@ -51,7 +51,8 @@ class StructuredDerivatives(Implementation):
         )
 
     def methods(self, layers: Sequence[LayerWork]) -> dict[str, str]:
-        return {layer.path: "structured" if layer.sums else "jacobian" for layer in layers}
+        without = {layer.path for layer in layers if layer.sums is None}  # for some of its tensors
+        return {layer.path: "jacobian" if layer.path in without else "structured" for layer in layers}
 
     def derivatives(self, subject: Subject, x: Any, work: Work) -> Parts:
         """Those of layers with a known form, and the other Jacobians."""
@@ -65,14 +66,14 @@ class StructuredDerivatives(Implementation):
     def contract(
         self, subject: Subject, left: Any, right: Any, contraction: Contraction, weights: Mapping[str, float]
     ) -> Iterator[Tensor]:
-        for path, share in left.layers.items():  # in an order that every process has, for the last bits
-            shares = under(path, weights)
-            if shares and path in right.layers:
-                module, form = subject.forms[path]
-                yield form.block(module, share, right.layers[path], contraction, shares)
-        for name, jacobian in left.tensors.items():
+        for names, share in left.formed.items():  # in an order that every process has, for the last bits
+            shares = {own_name(name): weights[name] for name in names if name in weights}
+            if shares and names in right.formed:
+                module, form = subject.forms[names]
+                yield form.block(module, share, right.formed[names], contraction, shares)
+        for name, jacobian in left.others.items():
             if name in weights:
-                yield weights[name] * contraction.product(jacobian, right.tensors[name])
+                yield weights[name] * contraction.product(jacobian, right.others[name])
 
     def square(
         self, subject: Subject, x: Any, work: Work, contraction: Contraction, weights: Mapping[str, float]
@@ -86,7 +87,7 @@ class StructuredDerivatives(Implementation):
             yield from super().square(subject, x, work, contraction, weights)
             return
         for each in subject.passes(x, rows, outputs):
-            side = Parts({each.path: each.share(work)}, {})
+            side = Parts({each.names: each.share(work)}, {})
             yield from self.contract(subject, side, side, contraction, weights)
         rest = Parts({}, subject.jacobians(x, subject.without_form()))
         yield from self.contract(subject, rest, rest, contraction, weights)
@@ -114,7 +115,8 @@ def pass_bytes(layers: Sequence[LayerWork], work: Work, outputs: int) -> int:
     """What a pass backward holds of one input, for so many outputs: all that layers read; what they give, as
     recorded and as passed on; derivatives by it for each output, and those of one layer on their way."""
     known: list[Sums] = [layer.sums for layer in layers if layer.sums]
-    return work.itemsize * sum(each.positions * (each.fan_in + (3 + outputs) * each.width) for each in known)
+    numbers = sum(each.positions * (each.fan_in + (3 + outputs) * each.width) for each in known)
+    return work.itemsize * numbers + scores_bytes(layers, work, outputs)
 
 
 def pass_room(layers: Sequence[LayerWork], work: Work, rows: int) -> int:
@@ -137,9 +139,3 @@ def at_a_time(layers: Sequence[LayerWork], work: Work, rows: int) -> tuple[int, 
     outputs = max(1, outputs_within(layers, work, room))
     most = max(1, room // max(1, pass_bytes(layers, work, outputs)))
     return -(-rows // -(-rows // most)), outputs  # in passes of equal size
-
-
-def under(path: str, weights: Mapping[str, float]) -> dict[str, float]:
-    """The weights of one layer's tensors."""
-    split = ((name.rpartition("."), weight) for name, weight in weights.items())
-    return {tensor: weight for (layer, _, tensor), weight in split if layer == path}

@@ -16,8 +16,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ntkengine.blocks import Contraction, Derivatives, Gradients, Sums, keep_freed_memory
 from ntkengine.empirical.forms import Form, LayerShare, Recorder
-from ntkengine.empirical.implementation import LayerWork, Work, layers_of
-from ntkengine.empirical.kinds import form_of
+from ntkengine.empirical.implementation import LayerWork, Work, layer_of, layers_of, own_name
+from ntkengine.empirical.kinds import forms_of
 from ntkengine.errors import SpecError, UnsupportedError
 from ntkengine.gram.plan import cuts
 from ntkengine.network import Network
@@ -27,21 +27,22 @@ from ntkengine.outputs import OUTPUT_FORMS
 warnings.filterwarnings("ignore", "There is a performance drop because we have not yet implemented")
 
 Inputs = Any  # a tensor (n, ...), or a tuple, list or dict of such, as the module takes them
-Call = tuple[Tensor, Tensor]  # what a module was called with, and what it returned
+Names = tuple[str, ...]  # of the trained tensors of one form
+Call = tuple[Tensor, Tensor]  # what the tensors of a form read, and what they gave
 TRIAL_ROWS = 2
 AGREEMENT = {8: 1e-7, 4: 1e-3}  # of a trial, relative, by the bytes of a number
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A module, the trained tensors whose kernel is wanted, by name, and parts with a known form, by path.
+    """A module, the trained tensors whose kernel is wanted, by name, and those with a known form.
 
     Tied tensors are there once. The module is called as it is: its mode, buffers and gradients stay.
     """
 
     module: nn.Module
     tensors: Mapping[str, nn.Parameter]
-    forms: Mapping[str, tuple[nn.Module, Form]]
+    forms: Mapping[Names, tuple[nn.Module, Form]]  # and the part of the module that has these tensors
     layers: tuple[LayerWork, ...]
     outputs: int
     batched: bool = True  # backward passes of several outputs can go as one
@@ -61,9 +62,10 @@ class Subject:
         keep_freed_memory()
         tensors = chosen(module, parameters)
         forms = {
-            path: (part, form)
+            names: (part, form)
             for path, part in module.named_modules()
-            if (form := form_of(part)) is not None and all(name in tensors for name in full_names(path, part))
+            for form in forms_of(part)
+            if tensors.keys() >= set(names := full_names(path, part, form))
         }
         bare = cls(module, tensors, forms, (), 0)
         if type(module) is Network and parameters is None:  # which knows all of this
@@ -80,63 +82,63 @@ class Subject:
 
     def without_form(self) -> dict[str, nn.Parameter]:
         """The tensors whose Jacobians are needed."""
-        known = {name for path, (part, _) in self.forms.items() for name in full_names(path, part)}
+        known = {name for names in self.forms for name in names}
         return {name: p for name, p in self.tensors.items() if name not in known}
 
-    def derivatives(self, x: Inputs, work: Work, rows: int, outputs: int) -> dict[str, LayerShare]:
-        """What contraction needs of tensors with a known form, by path, for a kernel of those shapes in all:
+    def derivatives(self, x: Inputs, work: Work, rows: int, outputs: int) -> dict[Names, LayerShare]:
+        """What contraction needs of tensors with a known form, for a kernel of those shapes in all:
         gradients, or what they read and the derivatives of what they give. Found for so many rows and
         outputs at a time."""
-        found: dict[str, LayerShare] = {}
+        found: dict[Names, LayerShare] = {}
         for each in self.passes(x, rows, outputs):
-            if each.path not in found:
-                found[each.path] = each.room(work, length(x), work.k)
-            found[each.path].write(each.rows, each.outputs, each.read, each.given)
+            if each.names not in found:
+                found[each.names] = each.room(work, length(x), work.k)
+            found[each.names].write(each.rows, each.outputs, each.read, each.given)
         return found
 
     def passes(self, x: Inputs, rows: int, outputs: int) -> Iterator[Passed]:
-        """What passes backward, of so many rows and outputs each, give for each module with a known form."""
+        """What passes backward, of so many rows and outputs each, give for the tensors of each form."""
         for part in cuts(0, length(x), rows):
             calls, y = self.recorded(rows_of(x, part))
-            read = {path: self.read(path, each) for path, each in calls.items()}
+            read = {names: self.read(names, each) for names, each in calls.items()}
             units = torch.eye(y.shape[1], dtype=y.dtype, device=y.device)
             for columns in cuts(0, y.shape[1], outputs):
                 v = units[columns, None].expand(-1, *y.shape)
                 by_call = self.by_call(calls, y, v, batched=outputs > 1)
-                while by_call:  # a layer's are dropped before the next one's are copied
-                    path, gs = by_call.popitem()
-                    sums = self.sums(path, calls[path], read[path])
-                    yield Passed(path, sums, part, columns, read[path], self.given(path, gs))
+                while by_call:  # those of one form are dropped before the next one's are copied
+                    names, gs = by_call.popitem()
+                    sums = self.sums(names, calls[names], read[names])
+                    yield Passed(names, sums, part, columns, read[names], self.given(names, gs))
 
-    def sums(self, path: str, calls: list[Call], read: Tensor) -> Sums:
-        """What the tensors of a module do at all positions of its calls."""
-        module, form = self.forms[path]
+    def sums(self, names: Names, calls: list[Call], read: Tensor) -> Sums:
+        """What tensors do at all positions of their calls."""
+        module, form = self.forms[names]
         return replace(form.sums(module, *calls[0]), positions=read.shape[1])
 
-    def read(self, path: str, calls: list[Call]) -> Tensor:
-        """What a module reads; calls of one that is called several times are further positions."""
-        module, form = self.forms[path]
+    def read(self, names: Names, calls: list[Call]) -> Tensor:
+        """What tensors read; calls of a module that is called several times are further positions."""
+        module, form = self.forms[names]
         return joined([form.read(module, h) for h, _ in calls])
 
-    def given(self, path: str, gs: list[Tensor]) -> Tensor:
-        """Derivatives by what a module gives, (n, k, positions, width), from those of its calls."""
-        module, form = self.forms[path]
+    def given(self, names: Names, gs: list[Tensor]) -> Tensor:
+        """Derivatives by what tensors give, (n, k, positions, width), from those of their calls."""
+        module, form = self.forms[names]
         parts = [form.given(module, g.flatten(0, 1)) for g in gs]
         k, n = gs[0].shape[:2]
         return joined([part.reshape(k, n, *part.shape[1:]).transpose(0, 1) for part in parts])
 
-    def recorded(self, x: Inputs) -> tuple[dict[str, list[Call]], Tensor]:
-        """Input and output of every call of a module with a known form, by path; and the outputs (n, k)."""
-        calls: dict[str, list[Call]] = {}
+    def recorded(self, x: Inputs) -> tuple[dict[Names, list[Call]], Tensor]:
+        """Every call of tensors with a known form; and the outputs (n, k)."""
+        calls: dict[Names, list[Call]] = {}
 
-        def recorder(path: str) -> Recorder:
+        def recorder(names: Names) -> Recorder:
             def record(h: Tensor, output: Tensor) -> Tensor:
-                calls.setdefault(path, []).append((h.detach().clone(), output))
+                calls.setdefault(names, []).append((h.detach().clone(), output))
                 return output.clone()  # what comes next may write into it
 
             return record
 
-        ends = [form.watched(part, recorder(path)) for path, (part, form) in self.forms.items()]
+        ends = [form.watched(part, recorder(names)) for names, (part, form) in self.forms.items()]
         try:
             with torch.enable_grad():
                 y = self(x)
@@ -146,10 +148,10 @@ class Subject:
         return calls, y
 
     def by_call(
-        self, calls: Mapping[str, list[Call]], y: Tensor, v: Tensor, *, batched: bool
-    ) -> dict[str, list[Tensor]]:
-        """Derivatives of `sum_ib v[a, i, b] y[i, b]` by the output of every call, by path, (a, *output): of
-        all a in one pass, batched, or else of a single one."""
+        self, calls: Mapping[Names, list[Call]], y: Tensor, v: Tensor, *, batched: bool
+    ) -> dict[Names, list[Tensor]]:
+        """Derivatives of `sum_ib v[a, i, b] y[i, b]` by the output of every call, (a, *output): of all a in
+        one pass, batched, or else of a single one."""
         outs = [out for each in calls.values() for _, out in each]
         if not outs:
             return {}
@@ -159,7 +161,7 @@ class Subject:
 
         found = vmap(derivatives)(v) if batched else [g[None] for g in derivatives(v[0])]
         gs = iter(found)
-        return {path: [next(gs) for _ in each] for path, each in calls.items()}
+        return {names: [next(gs) for _ in each] for names, each in calls.items()}
 
     def jacobians(self, x: Inputs, tensors: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
         """Jacobians `df_a / dp` of some tensors by name, (n, k, p)."""
@@ -182,43 +184,40 @@ class Subject:
         squares = self._gradient_squares(alone, v)
         calls, y = self.recorded(x)
         gs, batched = self._tried_pass(calls, y, torch.cat([v, y.new_zeros(len(y) - 1, y.shape[1])]))
-        shares: dict[str, tuple[Tensor, Sums]] = {}
-        for path in self.forms.keys() & calls.keys():
-            if all(len(h) == len(out) == len(y) for h, out in calls[path]):  # rows may be on another axis
-                shares[path] = self._share(path, calls[path], gs[path])
-        agreeing = self._agreeing({path: share for path, (share, _) in shares.items()}, squares)
-        kept = {path: form for path, form in self.forms.items() if path in agreeing}
-        layers = {
-            path: LayerWork(path, sum(p.numel() for _, p in trained(module)), shares[path][1])
-            for path, (module, _) in kept.items()
-        }
+        shares: dict[Names, tuple[Tensor, Sums]] = {}
+        for names in self.forms.keys() & calls.keys():
+            if all(len(h) == len(out) == len(y) for h, out in calls[names]):  # rows may be on another axis
+                shares[names] = self._share(names, calls[names], gs[names])
+        agreeing = self._agreeing({names: share for names, (share, _) in shares.items()}, squares)
+        kept = {names: form for names, form in self.forms.items() if names in agreeing}
         if len(kept) < len(self.forms):  # what another form makes be called is not called without it
             reached = replace(self, forms=kept).recorded(x)[0]
-            kept = {path: each for path, each in kept.items() if path in reached}
-            layers = {path: layers[path] for path in kept}
+            kept = {names: each for names, each in kept.items() if names in reached}
         subject = replace(self, forms=kept)
-        for name, p in subject.without_form().items():
-            path = name.rpartition(".")[0]
-            layers[path] = LayerWork(path, p.numel() + (layers[path].numbers if path in layers else 0), None)
-        return replace(subject, layers=tuple(layers.values()), batched=batched)
+        layers = [
+            LayerWork(layer_of(names[0]), sum(self.tensors[name].numel() for name in names), shares[names][1])
+            for names in kept
+        ]
+        layers += [LayerWork(layer_of(name), p.numel(), None) for name, p in subject.without_form().items()]
+        return replace(subject, layers=tuple(layers), batched=batched)
 
     def _tried_pass(
-        self, calls: dict[str, list[Call]], y: Tensor, v: Tensor
-    ) -> tuple[dict[str, list[Tensor]], bool]:
+        self, calls: dict[Names, list[Call]], y: Tensor, v: Tensor
+    ) -> tuple[dict[Names, list[Tensor]], bool]:
         """Derivatives of one combination of outputs, and whether passes of several can go as one."""
         try:
             return self.by_call(calls, y, v[None], batched=True), True
         except RuntimeError:  # what vmap cannot map
             return self.by_call(calls, y, v[None], batched=False), False
 
-    def _share(self, path: str, calls: list[Call], gs: list[Tensor]) -> tuple[Tensor, Sums]:
-        """The kernel of one module's tensors that its form gives, and what they do."""
-        module, form = self.forms[path]
-        read, given = self.read(path, calls), self.given(path, gs)
-        sums = self.sums(path, calls, read)
+    def _share(self, names: Names, calls: list[Call], gs: list[Tensor]) -> tuple[Tensor, Sums]:
+        """The kernel of some tensors that their form gives, and what they do."""
+        module, form = self.forms[names]
+        read, given = self.read(names, calls), self.given(names, gs)
+        sums = self.sums(names, calls, read)
         work = Work(len(read), len(read), 1, read.itemsize, OUTPUT_FORMS["trace"])
-        side = Passed(path, sums, slice(len(read)), slice(1), read, given).share(work)
-        ones = {name: 1.0 for name, _ in trained(module)}
+        side = Passed(names, sums, slice(len(read)), slice(1), read, given).share(work)
+        ones = {own_name(name): 1.0 for name in names}
         return form.block(module, side, side, Contraction("a", "a", ""), ones), sums
 
     def _gradient_squares(self, y: Tensor, v: Tensor) -> dict[str, float]:
@@ -227,17 +226,17 @@ class Subject:
         lengths = torch.stack([torch.linalg.vector_norm(g) for g in found])
         return dict(zip(self.tensors, lengths.square().tolist(), strict=True))
 
-    def _agreeing(self, shares: Mapping[str, Tensor], squares: Mapping[str, float]) -> set[str]:
+    def _agreeing(self, shares: Mapping[Names, Tensor], squares: Mapping[str, float]) -> set[Names]:
         """The forms whose kernel of a row is the square of its gradient, and zero for others."""
         if not shares:
             return set()
         got = torch.stack(list(shares.values()))
         want = torch.zeros_like(got)
-        own = [sum(squares[name] for name in full_names(path, self.forms[path][0])) for path in shares]
+        own = [sum(squares[name] for name in names) for names in shares]
         want[:, 0, 0] = got.new_tensor(own)
         off = (got - want).abs().amax((1, 2))
         agree = (off <= AGREEMENT[got.element_size()] * want[:, 0, 0]).tolist()
-        return {path for path, well in zip(shares, agree, strict=True) if well}
+        return {names for names, well in zip(shares, agree, strict=True) if well}
 
 
 def joined(parts: list[Tensor]) -> Tensor:
@@ -247,25 +246,29 @@ def joined(parts: list[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Passed:
-    """Of one module, what a pass backward of some rows and outputs gives: read (n, positions, fan_in), given
-    (n, k, positions, width)."""
+    """Of the tensors of one form, what a pass backward of some rows and outputs gives: read (n, positions,
+    fan_in), given (n, k, positions, width)."""
 
-    path: str
+    names: Names
     sums: Sums
     rows: slice
     outputs: slice
     read: Tensor
     given: Tensor
 
+    def keeps_gradients(self, work: Work) -> bool:
+        """Whether gradients are wanted, not what they are made of."""
+        return self.sums.keeps_gradients(work.n1, work.n2, work.k, work.outputs)
+
     def room(self, work: Work, n: int, k: int) -> LayerShare:
-        """For what is wanted of the module, of n inputs and k outputs in all."""
-        if LayerWork(self.path, 0, self.sums).keeps_gradients(work):
+        """For what is wanted of the tensors, of n inputs and k outputs in all."""
+        if self.keeps_gradients(work):
             return Gradients.room(n, k, self.read, self.given, self.sums.groups)
         return Derivatives.room(n, k, self.read, self.given)
 
     def share(self, work: Work) -> LayerShare:
         """What is wanted of these rows and outputs alone."""
-        if not LayerWork(self.path, 0, self.sums).keeps_gradients(work):
+        if not self.keeps_gradients(work):
             return Derivatives(self.read, self.given.transpose(1, 2))  # nothing is copied
         n, k = self.given.shape[:2]
         share = self.room(work, n, k)
@@ -273,14 +276,10 @@ class Passed:
         return share
 
 
-def trained(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    """The module's own tensors that require gradients."""
-    return [(name, p) for name, p in module.named_parameters(recurse=False) if p.requires_grad]
-
-
-def full_names(path: str, module: nn.Module) -> list[str]:
-    """Names of the module's own trained tensors in the network."""
-    return [f"{path}.{name}".lstrip(".") for name, _ in trained(module)]
+def full_names(path: str, module: nn.Module, form: Form) -> Names:
+    """Names in the network of the trained tensors of a module's form."""
+    own = module.named_parameters(recurse=False)
+    return tuple(f"{path}.{name}".lstrip(".") for name, p in own if p.requires_grad and name in form.tensors)
 
 
 def chosen(module: nn.Module, parameters: Iterable[str] | None) -> dict[str, nn.Parameter]:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkengine.blocks import Shares, Sums
+from ntkengine.blocks import LinearMap, Sums
 from ntkengine.errors import SpecError, pointer_of
 from ntkengine.features import SinceFork
 from ntkengine.graded import ZERO, Graded
 from ntkengine.laws import Normal
-from ntkengine.layer import Layer, Part, Position, RowStreams, Site
+from ntkengine.layer import Layer, Part, Position, Recorder, RowStreams, Site
 from ntkengine.layers.windows import known_sizes
 from ntkengine.parameterizations import HALF, AnyParameterization, Scaling
 from ntkengine.positions import Extent, Needs
@@ -231,20 +231,33 @@ class Attention(Layer):
         parts: tuple[Part, ...],
         lengths: Tensor | None = None,
     ) -> Tensor:
+        return self.recorded(site, params, x, lengths, lambda _name, _h, y: y)
+
+    def recorded(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        lengths: Tensor | None,
+        record: Recorder,
+    ) -> Tensor:
+        def of_heads(name: str, h: Tensor) -> Tensor:
+            """(n, heads, P, channels of a head), recorded with positions first."""
+            return record(name, h, (h[:, None] @ params[name]).transpose(1, 2)).transpose(1, 2)
+
         features = x.flatten(1, -2)
-        seen = self._with_embedding(features, params)
+        seen = self._with_embedding(features, params, record)
         content = seen if self.val_pos_emb else features
-        queries = seen[:, None] @ params["W_query"]
-        keys = queries if self.linear_scaling else seen[:, None] @ params["W_key"]
+        queries = of_heads("W_query", seen)
+        keys = queries if self.linear_scaling else of_heads("W_key", seen)
         divisor = seen.shape[-1] * queries.shape[-1] ** (1.0 if self.linear_scaling else 0.5)
         scores = queries @ keys.mT * (self.W_query_std * self.W_key_std / divisor)
         weights = self._mechanism().weights(scores, self._visible(site, site.present(lengths), x)[:, None])
-        of_heads = weights @ (content[:, None] @ params["W_value"])  # (n, heads, P, val)
-        joined = of_heads.transpose(1, 2).flatten(2)
-        multiplier = self.W_out_std * self.W_value_std / math.sqrt(joined.shape[-1] * content.shape[-1])
-        y = joined @ params["W_out"] * multiplier
+        joined = (weights @ of_heads("W_value", content)).transpose(1, 2).flatten(2)
+        y = joined @ params["W_out"] * self._multiplier(joined.shape[-1], content.shape[-1])
         if self.b_std is not None:
             y = y + params["b"] * self.b_std
+        y = record("W_out", joined, y)
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
     def needs(self, site: Site, wanted: Needs) -> Needs:
@@ -282,14 +295,30 @@ class Attention(Layer):
             ntk_error=np.maximum(state.ntk_error, state.nngp_error) + error,
         )
 
-    def sums(self, site: Site) -> Sums | None:
-        return None
+    def linear_maps(self, site: Site) -> tuple[LinearMap, ...]:
+        shapes, places = self.shapes(site), positions(site)
+        maps = []
+        for name in ("W_query", "W_key", "W_value"):
+            if name in shapes:
+                heads, channels, numbers = shapes[name]
+                scores = heads * places**2 if name == "W_query" else 0
+                maps.append(LinearMap(Sums(places, channels, heads * numbers, scores=scores), {name: 1.0}))
+        joined, width = shapes["W_out"]
+        squares = {"W_out": self._multiplier(joined, shapes["W_value"][1]) ** 2}
+        if self.b_std is not None:
+            squares["b"] = self.b_std**2
+        maps.append(LinearMap(Sums(places, joined, width), squares))
+        if self.pos_emb_type is not None:
+            embeddings = Sums(places, 1, shapes["pos_emb"][1], shared=False)
+            maps.append(LinearMap(embeddings, {"pos_emb": self.W_pos_emb_std**2}))
+        return tuple(maps)
 
     def read(self, site: Site, x: Tensor) -> Tensor:
-        raise NotImplementedError("the share of attention depends on more than what its weights read")
+        return x
 
-    def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
-        raise NotImplementedError("the share of attention depends on more than what its weights read")
+    def _multiplier(self, joined: int, channels: int) -> float:
+        """Of the outputs but for the bias, for so many numbers of all heads, made of so many channels."""
+        return self.W_out_std * self.W_value_std / math.sqrt(joined * channels)
 
     def _constant(self, site: Site, state: KernelState, seen: Moments, content: Moments) -> Moments:
         """Without the bias, where scores are constant: no gradient comes through them, nor through keys."""
@@ -330,16 +359,17 @@ class Attention(Layer):
         embeddings = Graded(tuple(unit.expand_as(each) for each in before.values))
         return before.scaled(share) + embeddings.scaled(share * self.W_pos_emb_std**2)
 
-    def _with_embedding(self, features: Tensor, params: Mapping[str, Tensor]) -> Tensor:
-        """The features (n, P, C) with embeddings."""
+    def _with_embedding(self, features: Tensor, params: Mapping[str, Tensor], record: Recorder) -> Tensor:
+        """The features (n, P, C) with embeddings: weights of each position's own, which multiply a 1."""
         import torch
 
         if self.pos_emb_type is None:
             return features
-        embedding = params["pos_emb"] * self.W_pos_emb_std
+        ones = features.new_ones((*features.shape[:2], 1))
+        embedding = record("pos_emb", ones, (params["pos_emb"] * self.W_pos_emb_std).expand_as(features))
         if self.pos_emb_type == "sum":
             return features + embedding
-        return torch.cat((features, embedding.expand_as(features)), -1)
+        return torch.cat((features, embedding), -1)
 
     def _visible(self, site: Site, present: Tensor | None, like: Tensor) -> Tensor:
         """(n, P, P): which positions each one sees; of one row where all rows are alike."""

@@ -90,7 +90,7 @@ class Convolution(Weighted):
         return read.reshape(*read.shape[:3], self.groups_of(site), -1).transpose(2, 3).flatten(2)
 
     @final
-    def sums(self, site: Site) -> Sums | None:
+    def sums(self, site: Site) -> Sums:
         positions = math.prod(known_sizes(site.out_shape))
         width = site.known_size(site.out_shape)
         return Sums(positions, self.fan_in(site), width, self.shared, self.groups_of(site))

@@ -59,6 +59,6 @@ class Dense(Weighted):
     def read(self, site: Site, x: Tensor) -> Tensor:
         return x.reshape(len(x), -1, x.shape[-1])
 
-    def sums(self, site: Site) -> Sums | None:
+    def sums(self, site: Site) -> Sums:
         positions = math.prod(known_sizes(site.in_shape))
         return Sums(positions, self.fan_in(site), site.known_size(site.out_shape))

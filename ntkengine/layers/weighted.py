@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ntkengine.blocks import Shares
+from ntkengine.blocks import LinearMap, Sums
 from ntkengine.features import Cumulants, FirstLayer, SinceFork
 from ntkengine.first_layer import Preactivation
 from ntkengine.graded import ONE, ZERO, Leading, Power, Size, times
 from ntkengine.joint import CumulantRule
 from ntkengine.laws import AnyLaw, Law, Normal
-from ntkengine.layer import Layer, Part, Position, RowStreams, Shape, Site
+from ntkengine.layer import Layer, Part, Position, Recorder, RowStreams, Shape, Site
 from ntkengine.lengths import Lengths
 from ntkengine.parameterizations import AnyParameterization
 from ntkengine.positions import between, one_axis, row_by_row
@@ -90,6 +90,10 @@ class Weighted(Layer):
     @abstractmethod
     def summed(self, site: Site, W: Tensor, x: Tensor) -> Tensor:
         """`sum_k W[k] x[k]` on a batch, to (n, *out_shape)."""
+
+    @abstractmethod
+    def sums(self, site: Site) -> Sums:
+        """What the weights do at each position."""
 
     @final
     def any_weights(self) -> bool:
@@ -190,10 +194,23 @@ class Weighted(Layer):
         return after.noted(Affine(on_nngp.combination, on_ntk.combination))
 
     @final
-    def squares(self, site: Site, weights: Shares) -> tuple[float, float]:
+    def linear_maps(self, site: Site) -> tuple[LinearMap, ...]:
         n = Size(self.fan_in(site))
-        bias = 0.0 if self.b_std is None else self.bias_multiplier(site, n)[0] ** 2 * weights["b"]
-        return self.weight_multiplier(site, n)[0] ** 2 * weights["W"], bias
+        squares = {"W": self.weight_multiplier(site, n)[0] ** 2}
+        if self.b_std is not None:
+            squares["b"] = self.bias_multiplier(site, n)[0] ** 2
+        return (LinearMap(self.sums(site), squares),)
+
+    @final
+    def recorded(
+        self,
+        site: Site,
+        params: Mapping[str, Tensor],
+        x: Tensor,
+        lengths: Tensor | None,
+        record: Recorder,
+    ) -> Tensor:
+        return record("W", x, self.apply(site, params, x, (), lengths))
 
     def _law(self, site: Site, tensor: str) -> tuple[Law, float]:
         """The law of a tensor's entries and the factor on it, without the power of n."""

@@ -54,9 +54,28 @@ def conv_net(rng: random.Random) -> tuple[tuple[int, ...], list[Any]]:
     ]
 
 
+def attention_net(rng: random.Random) -> tuple[tuple[int, ...], list[Any]]:
+    """Attention between so many positions that scores are what takes room."""
+    heads, channels = rng.choice([2, 8]), rng.choice([8, 32])
+    attention = {
+        "kind": "attention",
+        "width": heads * channels,
+        "n_heads": heads,
+        "n_chan_key": channels,
+        "n_chan_val": channels,
+        "linear_scaling": rng.choice([True, False]),
+        "pos_emb_type": rng.choice([None, "sum", "concat"]),
+    }
+    end = {"kind": rng.choice(["flatten", "global_avg_pool"])}
+    return (rng.randint(8, 250), 16), [attention, {"kind": "relu"}, end, {"kind": "dense", "width": 5}]
+
+
 def any_kind(rng: random.Random) -> tuple[tuple[int, ...], list[Any]]:
     """A network with some kind of layer."""
-    shape, layers = LAYER_KINDS[rng.choice(sorted(LAYER_KINDS))]
+    name = rng.choice(sorted(LAYER_KINDS))
+    if name == "attention":
+        return attention_net(rng)
+    shape, layers = LAYER_KINDS[name]
     return shape, layers(rng.choice([16, 64, 160]))
 
 

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntkengine import Model, ResourceError, UnsupportedError, empirical_nngp, empirical_ntk
-from ntkengine.empirical import IMPLEMENTATIONS, plan
+from ntkengine.empirical import IMPLEMENTATIONS, empirical_ntk_by_layer, empirical_plan, plan
 from ntkengine.empirical.implementation import Work, layers_of
 from ntkengine.empirical.structured_derivatives import PASS, at_a_time, kept_bytes, pass_bytes
 from ntkengine.gram.plan import RESERVE
+from ntkengine.network import LayerModule
 from ntkengine.outputs import OUTPUT_FORMS, Outputs
 from ntkengine.reference.one_hidden_layer import explicit_ntk
-from tests.cases import LAYER_KINDS, finite_cases, inputs, model, quadratic
+from tests.cases import ERF, LAYER_KINDS, finite_cases, hidden, inputs, model, quadratic
 from tests.compare import assert_close
 
 FORMS: list[Outputs] = ["full", "trace", "mean", "diagonal"]
@@ -39,7 +40,7 @@ def test_implementations_agree(model: Model) -> None:
 
 @pytest.mark.parametrize("name", LAYER_KINDS)
 def test_implementations_agree_on_every_kind_of_layer(name: str) -> None:
-    """The structured form is used wherever there is one, and the plan says so."""
+    """The structured form is used, and the plan says so."""
     shape, layers = LAYER_KINDS[name]
     network = model([*layers(8)[:-1], {"kind": "dense", "width": 3}]).network(shape, seed=1)
     x = inputs(5 * math.prod(shape), 1).reshape(5, *shape)
@@ -54,8 +55,93 @@ def test_implementations_agree_on_every_kind_of_layer(name: str) -> None:
         Work(3, 2, 3, 8, OUTPUT_FORMS["full"]),
         implementation="structured_derivatives",
     )
-    without = {path for path, method in chosen.layers.items() if method != "structured"}
-    assert without == {"attention": {"layers.1"}}.get(name, set())
+    assert set(chosen.layers.values()) == {"structured"}
+
+
+ATTENTION = {"n_heads": 2, "n_chan_key": 3, "n_chan_val": 2, "b_std": 0.4} | {
+    f"W_{name}_std": std for name, std in (("key", 1.3), ("query", 1.2), ("value", 1.1), ("out", 0.9))
+}
+EMBEDDINGS: list[dict[str, Any]] = [
+    {},
+    *({"pos_emb_type": kind, "val_pos_emb": val} for kind in ("sum", "concat") for val in (True, False)),
+]
+
+
+def attentive(start: str = "raw", **fields: Any) -> Model:
+    """A network with attention, of inputs that may be of different lengths."""
+    layer = ATTENTION | {"kind": "attention", "width": 4, "W_pos_emb_std": 0.7} | fields
+    first = {"kind": "mask", "constant": 0.0}
+    last = [{"kind": "erf"}, {"kind": "global_avg_pool"}, {"kind": "dense", "width": 2}]
+    return model([first, {"kind": "dense", "width": 5}, layer, *last], initial_function=start)
+
+
+@pytest.mark.parametrize("mechanism", ["softmax", "relu", "abs", "identity"])
+@pytest.mark.parametrize("linear_scaling", [True, False])
+@pytest.mark.parametrize("embedding", EMBEDDINGS, ids=str)
+@pytest.mark.parametrize("causal", [True, False])
+def test_implementations_agree_on_attention(
+    mechanism: str, linear_scaling: bool, embedding: dict[str, Any], causal: bool
+) -> None:
+    """With every option; one input has fewer positions."""
+    options = embedding | {"linear_scaling": linear_scaling, "causal": causal}
+    network = attentive(attention_mechanism=mechanism, **options).network((4, 3), seed=1)
+    x = inputs(16, 3).reshape(4, 4, 3)
+    x[1, 2:] = 0.0
+    by_jacobian, structured = (
+        empirical_ntk_by_layer(network, x[:2], x[1:], outputs="full", implementation=name)
+        for name in ("jacobian_contraction", "structured_derivatives")
+    )
+    for path, share in by_jacobian.items():
+        assert_close(structured[path], share)
+
+
+@pytest.mark.parametrize("start", ["raw", "centred", "doubled"])
+def test_some_tensors_of_attention(start: str) -> None:
+    """Each linear map has a form of its own; without some of its tensors it has none."""
+    network = attentive(start, linear_scaling=False, pos_emb_type="sum").network((2, 2, 3), seed=1)
+    x = inputs(12, 4).reshape(4, 2, 2, 3)
+    some = {
+        ("W_query",): "structured",
+        ("W_key",): "structured",
+        ("W_value",): "structured",
+        ("W_out", "b"): "structured",
+        ("pos_emb",): "structured",
+        ("W_query", "W_out"): "jacobian",
+    }
+    for tensors, method in some.items():
+        how: Any = {"outputs": "full", "parameters": [f"layers.2.{tensor}" for tensor in tensors]}
+        chosen = empirical_plan(network, x, implementation="structured_derivatives", **how)
+        assert chosen.layers == {"layers.2": method}
+        by_jacobian, structured = (
+            empirical_ntk(network, x, implementation=name, **how)
+            for name in ("jacobian_contraction", "structured_derivatives")
+        )
+        assert_close(structured, by_jacobian)
+
+
+@pytest.mark.parametrize("frozen", ["W_query", "W_out", "b", "pos_emb"])
+@pytest.mark.parametrize("with_rates", [True, False])
+def test_frozen_tensors_have_no_share(frozen: str, with_rates: bool) -> None:
+    network = attentive(pos_emb_type="concat").network((4, 3), seed=1)
+    network.layers[2].get_parameter(frozen).requires_grad_(False)
+    x = inputs(3, 12).reshape(3, 4, 3)
+    first, *others = (
+        empirical_ntk(network, x, implementation=name, with_rates=with_rates) for name in IMPLEMENTATIONS
+    )
+    for each in others:
+        assert_close(each, first)
+
+
+def test_rates_of_some_tensors() -> None:
+    spec = model(hidden(6, ERF), parameterization={"kind": "mup"})
+    network, x = spec.network((4,), seed=1), inputs(3)
+    want = sum(
+        network.rates()[name] * empirical_ntk(network, x, parameters=[name])
+        for name in ("layers.0.W", "layers.0.b")
+    )
+    for name in IMPLEMENTATIONS:
+        got = empirical_ntk(network, x, implementation=name, parameters=["layers.0"], with_rates=True)
+        assert_close(got, want)
 
 
 def test_against_the_definition() -> None:
@@ -134,7 +220,7 @@ def test_the_network_is_left_as_it_was() -> None:
         empirical_ntk(network, inputs(3, 1), implementation=name)
     assert all(p.grad is None for p in network.parameters())
     assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
-    assert not network.layers[0]._forward_hooks
+    assert not any(part.recorders for part in network.modules() if isinstance(part, LayerModule))
 
 
 def test_float32() -> None:

@@ -60,7 +60,7 @@ POSITIONS = (
 )
 
 
-@pytest.mark.parametrize("name", [*POSITIONS, "torch's attention", "spatial outputs"])
+@pytest.mark.parametrize("name", [*POSITIONS, "torch's attention", "attention of a spec", "spatial outputs"])
 def test_both_ways_to_a_share_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs of positions, gradients in strips, and gradients that are kept, each forced on all layers
     (decisions 0063 and 0088)."""
@@ -80,7 +80,15 @@ def test_both_ways_to_a_share_are_the_same(name: str, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "name", [*POSITIONS, "torch's encoder", "embedding", "depthwise", "called for nothing"]
+    "name",
+    [
+        *POSITIONS,
+        "torch's encoder",
+        "attention of a spec, embeddings",
+        "embedding",
+        "depthwise",
+        "called for nothing",
+    ],
 )
 def test_passes_of_any_size_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, x = built(name), inputs_of(name, 4)
@@ -92,7 +100,17 @@ def test_passes_of_any_size_are_the_same(name: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "name", [*POSITIONS, "torch's encoder", "embedding", "depthwise", "gru", "called for nothing"]
+    "name",
+    [
+        *POSITIONS,
+        "torch's encoder",
+        "attention of a spec, embeddings",
+        "attention of a spec, used outside",
+        "embedding",
+        "depthwise",
+        "gru",
+        "called for nothing",
+    ],
 )
 def test_a_trace_of_passes_of_some_outputs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pass's share is added and dropped (decision 0088); in blocks, derivatives of all are kept."""
