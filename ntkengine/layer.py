@@ -212,7 +212,6 @@ class Layer(ABC):
     def linear_maps(self, site: Site) -> tuple[LinearMap, ...]:
         """The linear maps that have the layer's own trained tensors, each of these in one."""
 
-    @abstractmethod
     def recorded(
         self,
         site: Site,
@@ -222,7 +221,9 @@ class Layer(ABC):
         record: Recorder,
     ) -> Tensor:
         """The finite map, which goes on with what `record` returns for the output of each linear map, with
-        positions on its first axes after the rows'."""
+        positions on its first axes after the rows'. Here the layer is one linear map."""
+        (linear_map,) = self.linear_maps(site)
+        return record(linear_map.tensors[0], x, self.apply(site, params, x, (), lengths))
 
     @abstractmethod
     def read(self, site: Site, x: Tensor) -> Tensor:
@@ -243,17 +244,6 @@ class WithoutTensors(Layer):
     @final
     def linear_maps(self, site: Site) -> tuple[LinearMap, ...]:
         return ()
-
-    @final
-    def recorded(
-        self,
-        site: Site,
-        params: Mapping[str, Tensor],
-        x: Tensor,
-        lengths: Tensor | None,
-        record: Recorder,
-    ) -> Tensor:
-        raise NotImplementedError("a layer without tensors has no share in the NTK")
 
     @final
     def read(self, site: Site, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from ntkengine.first_layer import Preactivation
 from ntkengine.graded import ONE, ZERO, Leading, Power, Size, times
 from ntkengine.joint import CumulantRule
 from ntkengine.laws import AnyLaw, Law, Normal
-from ntkengine.layer import Layer, Part, Position, Recorder, RowStreams, Shape, Site
+from ntkengine.layer import Layer, Part, Position, RowStreams, Shape, Site
 from ntkengine.lengths import Lengths
 from ntkengine.parameterizations import AnyParameterization
 from ntkengine.positions import between, one_axis, row_by_row
@@ -200,17 +200,6 @@ class Weighted(Layer):
         if self.b_std is not None:
             squares["b"] = self.bias_multiplier(site, n)[0] ** 2
         return (LinearMap(self.sums(site), squares),)
-
-    @final
-    def recorded(
-        self,
-        site: Site,
-        params: Mapping[str, Tensor],
-        x: Tensor,
-        lengths: Tensor | None,
-        record: Recorder,
-    ) -> Tensor:
-        return record("W", x, self.apply(site, params, x, (), lengths))
 
     def _law(self, site: Site, tensor: str) -> tuple[Law, float]:
         """The law of a tensor's entries and the factor on it, without the power of n."""
